@@ -1,0 +1,135 @@
+"""The driver with real worker processes: killed, crashed and interrupted workers, and nothing changed by it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from study_helpers import Hook, drive, record, results, yaml
+
+from tuner.run.driver import Ending
+from tuner.run.link import DataJob, DevicesJob
+from tuner.run.local import call, cores, plan_slots
+from tuner.spec.errors import DataError
+from tuner.spec.records import CorpusInfo
+from tuner.spec.trial import DataSpec
+
+
+@pytest.fixture(scope="module")
+def text(text_file: Path) -> str:
+    return yaml(text_file)
+
+
+@pytest.fixture(scope="module")
+def whole(text: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Any]]:
+    """What the study comes to when nothing disturbs it."""
+    folder = tmp_path_factory.mktemp("whole")
+    driver, _ = drive(text, folder)
+    assert driver.run() is Ending.COMPLETE
+    return results(folder)
+
+
+def test_trials_end_complete_with_checkpoints(whole: list[Any]) -> None:
+    assert [(number, state) for number, state, _, _ in whole] == [(n, "complete") for n in range(4)]
+    assert all(value is not None and sha256 for _, _, value, sha256 in whole)
+
+
+@pytest.mark.parametrize("milestone", [1, 3])
+def test_a_killed_worker_goes_on_and_ends_bit_identical(
+    text: str, whole: list[Any], tmp_path: Path, milestone: int
+) -> None:
+    killed: list[int] = []
+
+    def act(number: int, reached: int) -> None:
+        if number == 1 and reached == milestone and not killed:
+            killed.append(hands.pids()[1])
+            os.kill(killed[0], signal.SIGKILL)
+
+    hook = Hook(act)
+    driver, hands = drive(text, tmp_path, hook)
+    assert driver.run() is Ending.COMPLETE
+    assert killed
+    assert any("trial 1" in sentence and "checkpoint" in sentence for sentence in hook.said)
+    assert results(tmp_path) == whole
+
+
+def test_an_interrupted_study_leaves_quickly_and_goes_on_bit_identical(
+    text: str, whole: list[Any], tmp_path: Path
+) -> None:
+    hook = Hook(lambda number, reached: driver.stop() if reached == 2 and not hook.ends else None)
+    driver, hands = drive(text, tmp_path, hook)
+    began = time.monotonic()
+    assert driver.run() is Ending.INTERRUPTED
+    assert time.monotonic() - began < 10
+    assert not hands.pids()
+    assert {t.state for t in record(tmp_path).trials} <= {"running", "complete"}
+    again = Hook()
+    driver, _ = drive(text, tmp_path, again)
+    assert driver.run() is Ending.COMPLETE
+    assert again.resumed
+    assert results(tmp_path) == whole
+
+
+def test_a_segfault_ends_its_own_trial_only(text: str, tmp_path: Path) -> None:
+    def act(number: int, reached: int) -> None:
+        if number == 0 and reached == 1:
+            os.kill(hands.pids()[0], signal.SIGSEGV)
+
+    driver, hands = drive(text, tmp_path, Hook(act))
+    assert driver.run() is Ending.COMPLETE
+    trials = record(tmp_path).trials
+    assert [t.state for t in trials] == ["failed", "complete", "complete", "complete"]
+    assert "SIGSEGV" in trials[0].reason
+
+
+def test_an_exception_is_a_failure_with_its_traceback_on_disk(text: str, tmp_path: Path, text_file: Path) -> None:
+    driver, _ = drive(text, tmp_path)
+    blocker = driver.folder / "0" / "checkpoints"
+    blocker.parent.mkdir(parents=True)
+    blocker.write_text("a file where a folder must be")
+    assert driver.run() is Ending.COMPLETE
+    trial = record(tmp_path).trials[0]
+    assert trial.state == "failed"
+    assert "checkpoints" in trial.reason
+    assert "Traceback" in (driver.folder / "0" / "error.txt").read_text()
+
+
+def test_only_the_best_keep_their_checkpoints(text_file: Path, tmp_path: Path) -> None:
+    driver, _ = drive(yaml(text_file).replace("keep: 4", "keep: 1"), tmp_path)
+    driver.run()
+    best = record(tmp_path).ranked()[0].number
+    kept = sorted(path.parent.name for path in driver.folder.glob("*/checkpoints"))
+    assert kept == [str(best)]
+
+
+def test_a_disk_cap_leaves_the_best_alone(text_file: Path, tmp_path: Path) -> None:
+    driver, _ = drive(yaml(text_file).replace("keep: 4", "keep: 4, disk: 1 kB"), tmp_path)
+    driver.run()
+    best = record(tmp_path).ranked()[0].number
+    assert [path.parent.name for path in driver.folder.glob("*/checkpoints")] == [str(best)]
+    assert any("study.disk" in sentence for sentence in driver.watcher.said)  # type: ignore[attr-defined]
+
+
+def test_a_data_job_answers_with_the_corpus_or_with_the_mistake(tmp_path: Path, text_file: Path) -> None:
+    data = DataSpec.model_validate({"source": "text", "path": str(text_file), "tokenizer": {"kind": "byte"}})
+    info = call(DataJob(data, tmp_path / "corpora"))
+    assert isinstance(info, CorpusInfo)
+    missing = DataSpec.model_validate({"source": "text", "path": "nowhere.txt"})
+    assert isinstance(call(DataJob(missing, tmp_path / "corpora")), DataError)
+
+
+def test_devices_are_named() -> None:
+    assert isinstance(call(DevicesJob()), list)
+
+
+def test_slots_share_out_devices_and_threads() -> None:
+    assert plan_slots(None, ["cuda:0", "cuda:1"])[0] == ["cuda:0", "cuda:1"]
+    assert plan_slots(4, ["cuda:0", "cuda:1"])[0] == ["cuda:0", "cuda:1", "cuda:0", "cuda:1"]
+    slots, threads = plan_slots(None, [])
+    assert 1 <= len(slots) * threads <= cores()
+    assert plan_slots(3, [])[0] == ["cpu"] * 3

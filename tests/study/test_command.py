@@ -1,0 +1,220 @@
+"""The commands as a person runs them: a whole small study, its stores, its second call, its refusals."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+TUNER = [sys.executable, "-m", "tuner.cli"]
+STUDY = [sys.executable, "-m", "tuner.study"]
+
+
+def yaml(text: Path, budget: str = "12k tokens") -> str:
+    return f"""
+name: small
+trial:
+  data: {{source: text, path: "{text}", tokenizer: {{kind: char}}, context: 32, val_tokens: 2048}}
+  model: {{depth: 1, width: 32}}
+  batch: 8
+  budget: {budget}
+space:
+  optim.lr: {{float: [1e-3, 1e-2], log: true}}
+  optim.warmup: {{float: [0, 0.2]}}
+study: {{trials: 6, milestones: 3, seed: 3, sampler: random}}
+"""
+
+
+def run(folder: Path, *words: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in ``folder`` with a plain environment, as in a script."""
+    clean = {k: v for k, v in os.environ.items() if k not in ("MLFLOW_TRACKING_URI", "TUNER_STORAGE")}
+    return subprocess.run(
+        [str(word) for word in words], cwd=folder, capture_output=True, text=True, timeout=120, env=clean | env
+    )
+
+
+class Done:
+    """A folder in which a study ran through, with what its two calls printed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.first = run(folder, *STUDY, "small.yaml")
+        began = time.monotonic()
+        self.second = run(folder, *STUDY, "small.yaml")
+        self.second_seconds = time.monotonic() - began
+        self.trials = json.loads(run(folder, *TUNER, "trials", "small", "--json").stdout)
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory, text_file: Path) -> Done:
+    folder = tmp_path_factory.mktemp("done")
+    (folder / "small.yaml").write_text(yaml(text_file))
+    return Done(folder)
+
+
+def test_the_first_call_finishes_and_prints_what_to_do_next(done: Done) -> None:
+    assert done.first.returncode == 0, done.first.stdout + done.first.stderr
+    assert done.first.stderr == ""
+    for words in ("the best 5", "6 complete" if "6 complete" in done.first.stdout else "pruned", "tuner show small"):
+        assert words in done.first.stdout
+    assert "mlflow ui" in done.first.stdout
+
+
+def test_plain_output_has_no_terminal_codes_and_fits_eighty_columns_where_it_can(done: Done) -> None:
+    assert "\x1b" not in done.first.stdout
+    tables = [line for line in done.first.stdout.splitlines() if not line.startswith("[")]
+    assert max(len(line) for line in tables if "error" not in line) <= 110
+
+
+def test_the_second_call_says_complete(done: Done) -> None:
+    assert done.second.returncode == 0
+    assert "is complete: 6 of 6 trials" in done.second.stdout
+    assert done.second_seconds < 10
+
+
+def test_optuna_and_mlflow_hold_equal_values(done: Done) -> None:
+    assert len(done.trials) == 6
+    with sqlite3.connect(done.folder / "mlflow.db") as store:
+        status = dict(store.execute("SELECT run_uuid, status FROM runs"))
+        tags = store.execute("SELECT run_uuid, value FROM tags WHERE key = 'tuner.number'").fetchall()
+        runs = {int(number): run for run, number in tags}
+        assert len(runs) == len(status) == 6
+        for trial in done.trials:
+            run_id = runs[trial["number"]]
+            assert trial["facts"]["mlflow_run"] == run_id
+            assert status[run_id] == {"complete": "FINISHED", "pruned": "KILLED"}[trial["state"]]
+            curve = store.execute(
+                "SELECT m.value FROM metrics m JOIN metrics k ON m.run_uuid = k.run_uuid AND m.step = k.step "
+                "WHERE m.run_uuid = ? AND m.key = 'val_loss' AND k.key = 'milestone' ORDER BY k.value",
+                (run_id,),
+            ).fetchall()
+            assert [value for (value,) in curve] == list(trial["milestones"].values())
+            params = dict(store.execute("SELECT key, value FROM params WHERE run_uuid = ?", (run_id,)))
+            assert float(params["optim.lr"]) == trial["point"]["optim.lr"]
+
+
+def test_a_trial_carries_the_facts_the_dashboard_stands_on(done: Done) -> None:
+    facts = done.trials[0]["facts"]
+    for name in (
+        "seed tokens flops seconds parameters data_fingerprint tokenizer_fingerprint spec_hash checkpoint "
+        "checkpoint_sha256 mlflow_run device code_version outcome reason"
+    ).split():
+        assert facts[name] not in (None, ""), name
+
+
+def test_the_best_checkpoint_is_on_disk_with_its_spec(done: Done) -> None:
+    best = done.trials[0]
+    folder = done.folder / "runs" / "small" / str(best["number"]) / "checkpoints" / best["facts"]["checkpoint"]
+    record = json.loads((folder / "spec.json").read_text())
+    assert record["trial"]["optim"]["lr"] == best["point"]["optim.lr"]
+    assert json.loads((folder / "manifest.json").read_text())["files"]["model.safetensors"] == best["facts"]["checkpoint_sha256"]
+
+
+def test_show_tells_one_trial_whole(done: Done) -> None:
+    shown = run(done.folder, *TUNER, "show", "small", "0")
+    assert shown.returncode == 0
+    for words in ("trial 0 of small", "optim.lr", "data_fingerprint", "3 of 3" if "complete" in shown.stdout else "1 of 3"):
+        assert words in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["trials", "smal"], 3, "Did you mean 'small'"),
+        (["show", "small", "99"], 3, "has no trial 99; it has 0 to 5"),
+        (["trials", "small", "--storage", "sqlite:///other.db"], 3, "no trial store at other.db"),
+        (["trials", "small", "--storage", "nonsense"], 3, "not a database URL"),
+        (["study", "nowhere.yaml"], 2, "nowhere.yaml"),
+    ],
+)
+def test_mistakes_are_sentences(done: Done, words: list[str], code: int, message: str) -> None:
+    result = run(done.folder, *TUNER, *words)
+    assert result.returncode == code
+    assert message in " ".join(result.stderr.split())
+    assert "Traceback" not in result.stderr
+    assert not (done.folder / "other.db").exists()
+
+
+def test_a_changed_space_is_refused_before_anything_runs(done: Done) -> None:
+    result = run(done.folder, *STUDY, "small.yaml", "--set", "trial.batch=4")
+    assert result.returncode == 3
+    assert "trial.batch" in result.stderr
+
+
+def test_a_dry_run_creates_nothing(tmp_path: Path, text_file: Path) -> None:
+    (tmp_path / "small.yaml").write_text(yaml(text_file))
+    result = run(tmp_path, *STUDY, "small.yaml", "--dry-run")
+    assert result.returncode == 0, result.stderr
+    for words in ("6 trials", "optim.lr", "parameters", "FLOP", "memory", "disk", "time"):
+        assert words in result.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["small.yaml"]
+
+
+def test_a_mistake_in_the_data_ends_the_command_before_a_trial_exists(tmp_path: Path) -> None:
+    (tmp_path / "tiny.txt").write_text("too short")
+    (tmp_path / "small.yaml").write_text(yaml(tmp_path / "tiny.txt"))
+    result = run(tmp_path, *STUDY, "small.yaml")
+    assert result.returncode == 2
+    assert "too short" in " ".join(result.stderr.split())
+    assert "Traceback" not in result.stderr
+
+
+class Cut:
+    """A study of which the driver is killed, or asked to stop, while trials run; then the same command again."""
+
+    def __init__(self, folder: Path, text: Path, signal_number: int) -> None:
+        (folder / "small.yaml").write_text(yaml(text, "60k tokens"))
+        process = subprocess.Popen(
+            [*STUDY, "small.yaml"], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        assert process.stdout is not None
+        for line in process.stdout:
+            if re.search(r"trial \d+ (complete|pruned)", line):
+                break
+        self.other = run(folder, *STUDY, "small.yaml")
+        began = time.monotonic()
+        process.send_signal(signal_number)
+        self.output = process.stdout.read()
+        self.code, self.seconds = process.wait(), time.monotonic() - began
+        self.unfinished = json.loads(run(folder, *TUNER, "trials", "small", "--json").stdout)
+        self.again = run(folder, *STUDY, "small.yaml")
+        self.trials = json.loads(run(folder, *TUNER, "trials", "small", "--json").stdout)
+        with sqlite3.connect(folder / "mlflow.db") as store:
+            self.statuses = [status for (status,) in store.execute("SELECT status FROM runs")]
+
+
+@pytest.fixture(scope="module", params=[signal.SIGKILL, signal.SIGINT])
+def cut(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, text_file: Path) -> Iterator[Cut]:
+    yield Cut(tmp_path_factory.mktemp("cut"), text_file, request.param)
+
+
+def test_a_stopped_driver_goes_on_with_the_same_numbers_and_runs(cut: Cut) -> None:
+    assert cut.again.returncode == 0, cut.again.stderr
+    assert sorted(trial["number"] for trial in cut.trials) == list(range(6))
+    assert {trial["state"] for trial in cut.trials} <= {"complete", "pruned"}
+    kept = {t["number"]: t["value"] for t in cut.unfinished if t["state"] in ("complete", "pruned")}
+    assert kept
+    assert all(t["value"] == kept[t["number"]] for t in cut.trials if t["number"] in kept)
+    assert len(cut.statuses) == 6
+    assert "RUNNING" not in cut.statuses
+
+
+def test_ctrl_c_leaves_within_ten_seconds_and_says_how_to_go_on(cut: Cut) -> None:
+    assert cut.seconds < 10
+    assert cut.code in (-signal.SIGKILL, 130)
+    if cut.code == 130:
+        assert "the same command goes on" in cut.output
+
+
+def test_a_second_driver_gets_a_clear_error(cut: Cut) -> None:
+    assert cut.other.returncode == 3
+    assert "is being run by another driver (process" in " ".join(cut.other.stderr.split())

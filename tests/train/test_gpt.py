@@ -1,0 +1,125 @@
+"""The model: counts equal the plan's, attention is causal, every kind of the spec can be built and learns."""
+
+from __future__ import annotations
+
+import itertools
+from typing import get_args
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from tuner.spec.trial import ModelSpec, OptimSpec, TrialSpec
+from tuner.train.gpt import ACTIVATIONS, GPT, NORMS
+from tuner.train.module import GPTModule
+from tuner.train.optim import OPTIMIZERS, SCHEDULES
+from tuner.train.shape import head_count, shape
+
+VOCAB, CONTEXT = 50, 32
+
+
+def words(model: type, field: str) -> set[str]:
+    return set(get_args(model.model_fields[field].annotation))  # type: ignore[attr-defined]
+
+
+def test_every_word_of_the_spec_has_a_builder_and_no_builder_is_without_a_word() -> None:
+    assert words(ModelSpec, "norm") == set(NORMS)
+    assert words(ModelSpec, "activation") == set(ACTIVATIONS)
+    assert words(OptimSpec, "kind") == set(OPTIMIZERS)
+    assert words(OptimSpec, "schedule") == set(SCHEDULES)
+
+
+KINDS = list(itertools.product(NORMS, ACTIVATIONS, ["tied", "untied"], ["rotary", "learned"]))
+
+
+@pytest.mark.parametrize(("norm", "activation", "head", "positions"), KINDS)
+def test_parameters_are_those_the_plan_counts(norm: str, activation: str, head: str, positions: str) -> None:
+    spec = ModelSpec(depth=2, width=48, norm=norm, activation=activation, head=head, positions=positions)
+    model = GPT(spec, VOCAB, CONTEXT)
+    assert sum(p.numel() for p in model.parameters()) == shape(spec, VOCAB, CONTEXT).parameters
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_flops_are_within_one_percent_of_torchs_own_count(activation: str) -> None:
+    spec = ModelSpec(depth=3, width=64, activation=activation)
+    model = GPT(spec, VOCAB, CONTEXT)
+    ids = torch.zeros(2, CONTEXT, dtype=torch.long)
+    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        model.loss(ids, ids).backward()
+    counted = counter.get_total_flops() / ids.numel()
+    assert shape(spec, VOCAB, CONTEXT).flops_per_token == pytest.approx(counted, rel=0.01)
+
+
+@pytest.mark.parametrize("positions", ["rotary", "learned"])
+def test_a_token_never_sees_the_future(positions: str) -> None:
+    torch.manual_seed(0)
+    model = GPT(ModelSpec(depth=2, width=32, positions=positions, zero_init=False), VOCAB, CONTEXT).eval()
+    ids = torch.randint(VOCAB, (1, CONTEXT))
+    changed = ids.clone()
+    changed[0, 20:] = (changed[0, 20:] + 1) % VOCAB
+    before, after = model(ids), model(changed)
+    assert torch.allclose(before[0, :20], after[0, :20], atol=1e-6)
+    assert not torch.allclose(before[0, 20:], after[0, 20:])
+
+
+@pytest.mark.parametrize(("width", "heads"), [(64, 2), (96, 3), (128, 4), (192, 6), (256, 8), (384, 12), (768, 12)])
+def test_heads_follow_the_width(width: int, heads: int) -> None:
+    assert head_count(ModelSpec(width=width)) == heads
+
+
+def test_every_width_has_whole_even_heads() -> None:
+    for width in range(8, 800, 2):
+        heads = head_count(ModelSpec(width=width))
+        assert width % heads == 0
+        assert (width // heads) % 2 == 0
+
+
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_few_steps_lower_the_loss(kind: str, precision: str) -> None:
+    torch.manual_seed(0)
+    spec = TrialSpec.model_validate(
+        {"model": {"depth": 1, "width": 32}, "optim": {"kind": kind, "lr": 1e-2}, "batch": 4, "precision": precision}
+    )
+    module = GPTModule(spec, VOCAB, lambda: 0.3)
+    batch = torch.randint(VOCAB, (4, CONTEXT + 1))
+    losses = []
+    for _ in range(12):
+        module.training_step(batch, 0)
+        losses.append(module.take_loss())
+    assert losses[-1] < losses[0] - 0.3
+
+
+def test_accumulation_gives_the_same_step_as_the_whole_batch() -> None:
+    batch = torch.randint(VOCAB, (8, CONTEXT + 1))
+    stepped = []
+    for accumulate in (1, 4):
+        torch.manual_seed(0)
+        spec = TrialSpec.model_validate({"model": {"depth": 1, "width": 32}, "batch": 8, "accumulate": accumulate})
+        module = GPTModule(spec, VOCAB, lambda: 0.3)
+        module.training_step(batch, 0)
+        stepped.append((module.take_loss(), torch.cat([p.flatten() for p in module.gpt.parameters()])))
+    assert stepped[0][0] == pytest.approx(stepped[1][0], rel=1e-5)
+    assert torch.allclose(stepped[0][1], stepped[1][1], atol=2e-4)
+
+
+def test_only_matrices_are_decayed() -> None:
+    spec = TrialSpec.model_validate({"model": {"depth": 1, "width": 32}, "optim": {"weight_decay": 0.5}})
+    (optimizer,) = GPTModule(spec, VOCAB, lambda: 0.0).stepping
+    for group in optimizer.param_groups:
+        vectors = [p.ndim < 2 for p in group["params"]]
+        assert all(vectors) if group["weight_decay"] == 0 else not any(vectors)
+
+
+def test_evaluation_reads_every_token_once_and_leaves_dropout_on() -> None:
+    torch.manual_seed(0)
+    spec = TrialSpec.model_validate({"model": {"depth": 1, "width": 32, "dropout": 0.3}})
+    module = GPTModule(spec, VOCAB, lambda: 0.0)
+    module.train()
+    ids = torch.randint(VOCAB, (3, CONTEXT)).numpy()
+    state = torch.get_rng_state()
+    whole = module.evaluate([(ids, ids)])
+    parts = module.evaluate([(ids[:1], ids[:1]), (ids[1:], ids[1:])])
+    assert whole == pytest.approx(parts, rel=1e-6)
+    assert module.gpt.training
+    assert torch.equal(state, torch.get_rng_state())

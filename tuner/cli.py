@@ -1,0 +1,92 @@
+"""The doors: every command of ``tuner``, each a few lines that call the room which does the work.
+Nothing heavy is imported before a command needs it; ``tuner --help`` must be quick.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tuner.study.command import errors_as_sentences, run_study, study
+
+app = typer.Typer(
+    name="tuner",
+    help="Find the best way to train a GPT: search, look, mirror, measure.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+bench = typer.Typer(help="Measure this machine against something outside ourselves.", no_args_is_help=True)
+app.add_typer(bench, name="bench")
+app.command()(study)
+
+Name = Annotated[str, typer.Argument(metavar="STUDY", help="the study's name")]
+Storage = Annotated[
+    str | None,
+    typer.Option(help="trial store as a SQLAlchemy URL [default: TUNER_STORAGE, else sqlite:///tuner.db]"),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON instead of a table")]
+
+
+@app.command()
+def check(
+    yaml: Annotated[Path, typer.Argument(metavar="YAML", help="the search space to check")],
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="override a field")
+    ] = None,
+) -> None:
+    """Check a YAML file and print its plan; creates nothing."""
+    with errors_as_sentences():
+        raise typer.Exit(run_study(yaml, set_ or [], None, dry_run=True))
+
+
+@app.command()
+def trials(name: Name, storage: Storage = None, as_json: AsJson = False) -> None:
+    """List the trials of a study, best first."""
+    from rich.console import Console
+
+    from tuner.analysis.table import open_study, rows
+    from tuner.search.storage import storage_url
+    from tuner.study.summary import print_trials
+
+    with errors_as_sentences():
+        record = open_study(storage_url(storage, None), name)
+        if as_json:
+            typer.echo(json.dumps(rows(record), indent=1))
+        else:
+            print_trials(Console(), record)
+
+
+@app.command()
+def show(
+    name: Name,
+    number: Annotated[int, typer.Argument(metavar="TRIAL", help="the trial's number")],
+    storage: Storage = None,
+    as_json: AsJson = False,
+) -> None:
+    """Tell one trial whole: how it ended, its point, its milestones, its facts."""
+    from rich.console import Console
+
+    from tuner.analysis.table import find, open_study, row
+    from tuner.search.storage import storage_url
+    from tuner.study.summary import print_trial
+
+    with errors_as_sentences():
+        record = open_study(storage_url(storage, None), name)
+        trial = find(record, number)
+        if as_json:
+            typer.echo(json.dumps(row(trial), indent=1))
+        else:
+            print_trial(Console(), record, trial)
+
+
+def main() -> None:
+    """Entry of the ``tuner`` script."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

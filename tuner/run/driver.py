@@ -1,0 +1,236 @@
+"""The driver: the one loop that gives trials to workers, hears them, judges and closes them.
+It is the only writer to the store; it trains nothing and draws nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Protocol
+
+from tuner.run.link import TrialJob
+from tuner.run.retention import retain_best, trial_folder
+from tuner.run.workers import Died, Event, Workers
+from tuner.search.asktell import Asked, Search
+from tuner.spec.errors import InfeasibleError, StudyStoppedError
+from tuner.spec.records import Measurement, Outcome, Point, Preparing, Started, State, Verdict
+from tuner.spec.study import StudySpec
+from tuner.spec.trial import TrialSpec
+from tuner.tracking.base import Tracker
+
+ATTEMPTS = 3
+"""A trial whose worker is killed this often without reaching a further milestone has failed."""
+
+BARREN = 200
+"""So many infeasible points in a row end a study: its rules forbid nearly everything."""
+
+GRACE = 6.0
+"""Seconds that workers have to write checkpoints when the study is interrupted."""
+
+
+class Ending(StrEnum):
+    COMPLETE = "complete"
+    INTERRUPTED = "interrupted"
+
+
+class Watcher(Protocol):
+    """Whoever follows a study: a screen, a log, a test."""
+
+    def preparing(self, number: int, work: Preparing) -> None: ...
+    def started(self, number: int, point: Point, started: Started) -> None: ...
+    def measured(self, number: int, measurement: Measurement) -> None: ...
+    def ended(self, number: int, outcome: Outcome, value: float | None) -> None: ...
+    def say(self, sentence: str) -> None: ...
+
+
+@dataclass
+class _Running:
+    """A trial in a worker: how often that worker was killed since the last milestone, and the value there."""
+
+    asked: Asked
+    spec: TrialSpec
+    kills: int = 0
+    value: float | None = None
+    started: bool = False
+
+
+@dataclass
+class Driver:
+    """Runs a study until its total is spent, it is interrupted, or too many trials fail in a row."""
+
+    spec: StudySpec
+    search: Search
+    workers: Workers
+    tracker: Tracker
+    watcher: Watcher
+    folder: Path
+    corpora: Path
+    code_version: str = "unknown"
+    clock: Callable[[], float] = time.monotonic
+    _running: dict[int, _Running] = field(default_factory=dict)
+    _waiting: deque[Asked] = field(default_factory=deque)
+    _failures: list[str] = field(default_factory=list)
+    _infeasible: int = 0
+    _stopping: bool = False
+    _signals: int = 0
+    _deadline: float = 0.0
+
+    def stop(self) -> None:
+        """For signal handlers: the first call has checkpoints written, the second kills the workers."""
+        self._signals += 1
+
+    def run(self) -> Ending:
+        """Drive the study to its end.
+
+        Raises:
+            StudyStoppedError: too many failures in a row, or the rules forbid nearly every point.
+        """
+        self._waiting.extend(self.search.unfinished())
+        self._fill()
+        while self._running:
+            for event in self.workers.wait(timeout=0.2):
+                self._hear(event.number, event)
+            self.search.link_runs(self.tracker.runs())
+            self._obey_signals()
+            self._fill()
+        self._raise_if_failing()
+        return Ending.INTERRUPTED if self._stopping else Ending.COMPLETE
+
+    def _fill(self) -> None:
+        """Give every idle worker a trial: first the recovered ones, then new points while the total allows."""
+        while self.workers.idle and not self._stopping:
+            if self._waiting:
+                self._begin(self._waiting.popleft())
+            elif (
+                self.search.spent + len(self._running) < self.spec.study.trials and not self.search.exhausted
+            ):
+                self._begin(self.search.ask())
+            else:
+                return
+
+    def _begin(self, asked: Asked) -> None:
+        """Start a trial; a point that cannot be is told at once, and takes nothing from the total."""
+        try:
+            trial = self.spec.resolve(asked.point)
+        except InfeasibleError as error:
+            self._remember(asked, Outcome(State.INFEASIBLE, str(error)), started=False)
+            self._close(asked, Outcome(State.INFEASIBLE, str(error)), None)
+            return
+        self._running[asked.number] = _Running(asked, trial)
+        self._start(asked.number)
+
+    def _start(self, number: int) -> None:
+        folder = trial_folder(self.folder, number)
+        milestones = self.spec.study.milestones
+        job = TrialJob(
+            number, self._running[number].spec, milestones, folder, self.corpora, self.code_version
+        )
+        self.workers.start(job)
+
+    def _hear(self, number: int, event: Event) -> None:
+        match event.message:
+            case Preparing() as work:
+                self.watcher.preparing(number, work)
+            case Started() as started:
+                self._started(number, started)
+            case Measurement() as measurement:
+                self._measured(number, measurement)
+            case Outcome() as outcome:
+                self._ended(number, outcome)
+            case Died() as died:
+                self._died(number, died)
+
+    def _started(self, number: int, started: Started) -> None:
+        running = self._running[number]
+        self.search.note(number, started.facts)
+        tags = {"tuner.study": self.spec.name, "tuner.number": str(number)}
+        tags |= {f"tuner.{key}": str(value) for key, value in started.facts.items()}
+        self.tracker.start(number, running.asked.point, tags, started.spec)
+        running.started = True
+        self.watcher.started(number, running.asked.point, started)
+
+    def _measured(self, number: int, measurement: Measurement) -> None:
+        """Spool first, then the store, then the verdict: what a worker was answered is on disk."""
+        self.tracker.row(number, measurement)
+        if measurement.milestone is not None:
+            running = self._running[number]
+            running.value, running.kills = measurement.metrics[self.spec.study.metric], 0
+            pruned = self.search.report(number, measurement)
+            self.workers.answer(number, Verdict.STOP if pruned else Verdict.CONTINUE)
+        self.watcher.measured(number, measurement)
+
+    def _ended(self, number: int, outcome: Outcome) -> None:
+        running = self._running.pop(number)
+        self._remember(running.asked, outcome, running.started)
+        if outcome.state is State.INTERRUPTED:
+            self.watcher.ended(number, outcome, None)
+        else:
+            self._close(running.asked, outcome, running.value if outcome.state is State.COMPLETE else None)
+
+    def _remember(self, asked: Asked, outcome: Outcome, started: bool) -> None:
+        """Spool the end, before the store hears of it: a crash in between only lets the trial end once more."""
+        if not started:  # it ended before its data and model stood: all that is known is its point
+            tags = {"tuner.study": self.spec.name, "tuner.number": str(asked.number)}
+            self.tracker.start(asked.number, asked.point, tags, {})
+        self.tracker.finish(asked.number, outcome, {})
+
+    def _died(self, number: int, died: Died) -> None:
+        """A killed worker's trial goes on from its checkpoint; any other death is the trial's own failure."""
+        running = self._running[number]
+        running.kills += 1
+        if self._stopping:
+            self._ended(number, Outcome(State.INTERRUPTED, died.sentence))
+        elif died.killed and running.kills < ATTEMPTS:
+            self.watcher.say(f"trial {number}: {died.sentence}; it goes on from its last checkpoint.")
+            self._start(number)
+        else:
+            times = f", {running.kills} times without reaching a milestone" if running.kills > 1 else ""
+            self._ended(number, Outcome(State.FAILED, died.sentence + times))
+
+    def _close(self, asked: Asked, outcome: Outcome, value: float | None) -> None:
+        self.search.tell(asked.number, outcome, value)
+        self.watcher.ended(asked.number, outcome, value)
+        self._judge(outcome)
+        for sentence in retain_best(
+            self.folder, self.search.record(), self.spec.study.keep, self.spec.study.disk
+        ):
+            self.watcher.say(sentence)
+
+    def _judge(self, outcome: Outcome) -> None:
+        """Count failures and infeasible points in a row; too many end the study."""
+        self._infeasible = self._infeasible + 1 if outcome.state is State.INFEASIBLE else 0
+        if self._infeasible >= BARREN:
+            raise StudyStoppedError(
+                f"study '{self.spec.name}' stopped: {BARREN} points in a row cannot run (the last: {outcome.reason}); "
+                "widen the space or relax its rules."
+            )
+        if outcome.state is State.FAILED:
+            self._failures.append(outcome.reason)
+            if len(self._failures) >= self.spec.study.max_failures and not self._stopping:
+                self._interrupt("too many failures in a row: stopping the other trials")
+        elif outcome.state is not State.INFEASIBLE:
+            self._failures.clear()
+
+    def _raise_if_failing(self) -> None:
+        if len(self._failures) < self.spec.study.max_failures:
+            return
+        causes = "; ".join(dict.fromkeys(self._failures))
+        raise StudyStoppedError(
+            f"study '{self.spec.name}' stopped after {len(self._failures)} failures in a row: {causes}. "
+            f"Tracebacks are in {self.folder}/<trial>/error.txt; mend the cause and run the same command again."
+        )
+
+    def _obey_signals(self) -> None:
+        if self._signals and not self._stopping:
+            self._interrupt("stopping: each trial writes a checkpoint (press again to stop at once)")
+        if self._stopping and (self._signals > 1 or self.clock() > self._deadline):
+            self.workers.kill()
+
+    def _interrupt(self, sentence: str) -> None:
+        self._stopping, self._deadline = True, self.clock() + GRACE
+        self.watcher.say(sentence)
+        self.workers.interrupt()

@@ -1,0 +1,93 @@
+"""The line between driver and worker: which messages cross, and the worker's end of the pipe.
+Plain records only; neither torch nor Optuna is known here.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from tuner.spec.records import Measurement, Outcome, Preparing, Started, Verdict
+from tuner.spec.trial import DataSpec, TrialSpec
+
+
+@dataclass(frozen=True)
+class TrialJob:
+    """Train one trial in ``folder``; ``corpora`` holds the tokenised texts."""
+
+    number: int
+    spec: TrialSpec
+    milestones: int
+    folder: Path
+    corpora: Path
+    code_version: str
+
+
+@dataclass(frozen=True)
+class DataJob:
+    """Build (or find) one corpus; answers with its CorpusInfo."""
+
+    data: DataSpec
+    corpora: Path
+
+
+@dataclass(frozen=True)
+class DevicesJob:
+    """Name the accelerators there are (``cuda:0`` ...); answers with a list, empty on a machine without."""
+
+
+Job = TrialJob | DataJob | DevicesJob
+
+
+@dataclass(frozen=True)
+class Interrupt:
+    """From the driver: finish the step, write a checkpoint, leave."""
+
+
+Message = Preparing | Started | Measurement | Outcome
+"""What a worker says, in this order: any Preparing, one Started, Measurements, one Outcome."""
+
+
+class PipeLink:
+    """The trainer's link over a pipe. When the driver is gone, so is the worker: its state is on disk."""
+
+    def __init__(self, pipe: Connection) -> None:
+        self._pipe = pipe
+        self._interrupted = False
+
+    def send(self, message: object) -> None:
+        try:
+            self._pipe.send(message)
+        except (BrokenPipeError, ConnectionResetError):
+            os._exit(1)
+
+    def preparing(self, work: Preparing) -> None:
+        self.send(work)
+
+    def started(self, started: Started) -> None:
+        self.send(started)
+
+    def report(self, measurement: Measurement) -> Verdict:
+        self.send(measurement)
+        if measurement.milestone is None:
+            return Verdict.CONTINUE
+        while True:
+            answer = self._receive()
+            if isinstance(answer, Verdict):
+                return answer
+
+    def interrupted(self) -> bool:
+        while not self._interrupted and self._pipe.poll():
+            self._receive()
+        return self._interrupted
+
+    def _receive(self) -> object:
+        try:
+            message = self._pipe.recv()
+        except (EOFError, OSError):
+            os._exit(1)
+        if isinstance(message, Interrupt):
+            self._interrupted = True
+        return message

@@ -1,0 +1,45 @@
+"""Which checkpoints a study keeps: of every unfinished trial, of the best K, and within the disk cap.
+Deletes checkpoint folders only; metrics, specs and error texts of every trial stay.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from tuner.search.history import QUEUED, RUNNING, StudyRecord
+
+
+def trial_folder(study: Path, number: int) -> Path:
+    """``runs/<study>/<number>``: spool, checkpoints and error text of one trial."""
+    return study / str(number)
+
+
+def retain_best(study: Path, record: StudyRecord, keep: int, disk: int | None) -> list[str]:
+    """Delete the checkpoints of finished trials beyond the best ``keep``; worst first, more until under ``disk`` bytes.
+
+    Never those of a running trial, and never the best trial's. Returns sentences about a cap that cannot be held.
+    """
+    held = {trial.number for trial in record.trials if trial.state in (RUNNING, QUEUED)}
+    best = [trial.number for trial in record.ranked()[:keep]]
+    for trial in record.trials:
+        if trial.number not in held and trial.number not in best:
+            _delete(study, trial.number)
+    if disk is None:
+        return []
+    while (used := _bytes(study)) > disk and len(best) > 1:
+        _delete(study, best.pop())
+    if used > disk:
+        return [
+            f"{study} holds {used / 1e9:.2f} GB of checkpoints, above study.disk ({disk / 1e9:.2f} GB), though only the "
+            "best and the running trials are kept; raise the cap or make the models smaller."
+        ]
+    return []
+
+
+def _delete(study: Path, number: int) -> None:
+    shutil.rmtree(trial_folder(study, number) / "checkpoints", ignore_errors=True)
+
+
+def _bytes(study: Path) -> int:
+    return sum(file.stat().st_size for file in study.glob("*/checkpoints/*/*") if file.is_file())

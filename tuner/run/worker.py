@@ -1,0 +1,72 @@
+"""What runs inside a worker process: one job, then the process ends.
+The only room of this wing that calls the trainer; torch is loaded here, never in the driver.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import traceback
+from multiprocessing.connection import Connection
+
+from tuner.run.link import DataJob, DevicesJob, Job, PipeLink, TrialJob
+from tuner.spec.errors import TunerError
+from tuner.spec.records import Outcome, State
+
+PRELOAD = ["tuner.train.fit"]
+"""Imported once by the fork server, so that a worker starts in milliseconds."""
+
+
+def work(job: Job, pipe: Connection, device: str, threads: int | None) -> None:
+    """Do ``job`` and send what comes of it; the last message is an Outcome, a CorpusInfo, a TunerError or device names."""
+    # Ctrl-C reaches the whole process group; only the driver decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    logging.getLogger("lightning.fabric").setLevel(logging.ERROR)
+    os.environ["TOKENIZERS_PARALLELISM"] = "true"
+    link = PipeLink(pipe)
+    match job:
+        case TrialJob():
+            link.send(_train(job, link, device, threads))
+        case DataJob():
+            link.send(_prepare(job, link))
+        case DevicesJob():
+            link.send(_devices())
+    pipe.close()
+
+
+def _train(job: TrialJob, link: PipeLink, device: str, threads: int | None) -> Outcome:
+    import torch
+
+    from tuner.train.fit import Place, fit
+
+    place = Place(job.folder, job.corpora, device, threads)
+    try:
+        return fit(job.spec, job.milestones, place, link, job.code_version)
+    except Exception as error:
+        if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error):
+            return Outcome(State.INFEASIBLE, f"out of memory on {device}: {_first_line(error)}")
+        job.folder.mkdir(parents=True, exist_ok=True)
+        (job.folder / "error.txt").write_text(traceback.format_exc())
+        return Outcome(State.FAILED, f"{type(error).__name__}: {_first_line(error)}")
+
+
+def _prepare(job: DataJob, link: PipeLink) -> object:
+    from tuner.train.corpus import open_corpus
+
+    try:
+        return open_corpus(job.data, job.corpora, link.preparing).info
+    except TunerError as error:
+        return error
+
+
+def _devices() -> list[str]:
+    import torch
+
+    return [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [""])[0][:500]

@@ -1,0 +1,73 @@
+"""What the driver needs of its hands: start a trial, hear of it, answer it, stop it. A protocol and its events.
+No process, no clock, no Optuna; local.py and fake.py are two kinds of hands.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from tuner.run.link import Message, TrialJob
+from tuner.spec.records import Verdict
+
+
+@dataclass(frozen=True)
+class Died:
+    """A worker ended without an outcome: its exit code, negative for a signal."""
+
+    exit_code: int
+
+    @property
+    def killed(self) -> bool:
+        """Ended from outside (SIGKILL, SIGTERM, SIGHUP): not the trial's own fault, unless it filled the memory."""
+        return self.exit_code in (-1, -9, -15)
+
+    @property
+    def sentence(self) -> str:
+        names = {
+            -4: "SIGILL",
+            -6: "SIGABRT",
+            -7: "SIGBUS",
+            -8: "SIGFPE",
+            -9: "SIGKILL",
+            -11: "SIGSEGV",
+            -15: "SIGTERM",
+        }
+        if self.exit_code == -9:
+            return "the worker was killed (SIGKILL): by hand, or by the kernel because memory ran out"
+        if self.exit_code < 0:
+            return f"the worker died of signal {names.get(self.exit_code, -self.exit_code)}"
+        return f"the worker exited with code {self.exit_code} before its trial ended"
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something heard from the worker of trial ``number``."""
+
+    number: int
+    message: Message | Died
+
+
+class Workers(Protocol):
+    """Hands: each of ``slots`` trains one trial at a time."""
+
+    slots: int
+
+    @property
+    def idle(self) -> int:
+        """Slots without a trial."""
+
+    def start(self, job: TrialJob) -> None:
+        """Train ``job`` in an idle slot."""
+
+    def wait(self, timeout: float) -> list[Event]:
+        """Events since the last call, in order per trial; blocks up to ``timeout`` seconds for the first."""
+
+    def answer(self, number: int, verdict: Verdict) -> None:
+        """Answer a milestone's measurement; a worker that has died meanwhile is heard of as Died."""
+
+    def interrupt(self) -> None:
+        """Ask every worker to write a checkpoint and leave."""
+
+    def kill(self) -> None:
+        """End every worker at once."""

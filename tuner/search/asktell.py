@@ -1,0 +1,178 @@
+"""The search: asks Optuna for points, reports milestones, tells outcomes. One owner: the driver.
+It speaks in Points and Outcomes; Optuna's objects stay inside, and no trainer or tracker is known here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import optuna
+from optuna.storages import BaseStorage
+from optuna.trial import Trial, TrialState
+
+from tuner.spec.errors import StoreError
+from tuner.spec.records import Measurement, Outcome, Point, Spent, State, Value
+from tuner.spec.dimension import ChoiceDim, Dimension, FloatDim, IntDim
+from tuner.spec.study import StudySpec, differences
+from tuner.search.history import StudyRecord, read_study
+from tuner.search.pruners import PRUNERS
+from tuner.search.samplers import build_sampler, grid_points
+
+_STATES = {
+    State.COMPLETE: TrialState.COMPLETE,
+    State.PRUNED: TrialState.PRUNED,
+    # Samplers never see FAIL, so a region that cannot run would be proposed for ever; PRUNED they see.
+    State.INFEASIBLE: TrialState.PRUNED,
+    State.DIVERGED: TrialState.PRUNED,
+    State.FAILED: TrialState.FAIL,
+}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A trial that may run: its number and its point."""
+
+    number: int
+    point: Point
+
+
+class Search:
+    """One study in a store.
+
+    Raises (on opening):
+        StoreError: the store holds a study of this name with another trial, space, rules, milestones or metric.
+    """
+
+    def __init__(self, spec: StudySpec, storage: BaseStorage) -> None:
+        self.spec = spec
+        self._storage = storage
+        self._study = optuna.create_study(
+            storage=storage,
+            study_name=spec.name,
+            direction="minimize",
+            load_if_exists=True,
+            pruner=PRUNERS[spec.study.pruner](spec.study),
+        )
+        self._hold_identity()
+        self._grid = grid_points(spec) if spec.study.sampler == "grid" else None
+        trials = self._study.get_trials(deepcopy=False)
+        self._asked = len(trials)
+        self._runs: dict[int, str] = {}
+        self._open: dict[int, Trial] = {
+            t.number: Trial(self._study, t._trial_id) for t in trials if t.state is TrialState.RUNNING
+        }
+        self.spent = sum(1 for t in trials if t.state.is_finished() and "infeasible" not in t.user_attrs)
+
+    def _hold_identity(self) -> None:
+        identity = json.loads(json.dumps(self.spec.identity()))
+        known = self._study.user_attrs.get("identity")
+        if known is None:
+            self._study.set_user_attr("identity", identity)
+        elif known != identity:
+            changes = "; ".join(differences(known, identity)[:3])
+            raise StoreError(
+                f"study '{self.spec.name}' is in the store with other settings ({changes}); its trials would not be "
+                "comparable. Give the new study another name, or undo the change."
+            )
+        self._study.set_user_attr("spec", self.spec.model_dump(mode="json"))
+
+    def unfinished(self) -> list[Asked]:
+        """Trials a dead driver left running, in order; they go on under the same number with the same values."""
+        return [self._choose(trial) for _, trial in sorted(self._open.items())]
+
+    @property
+    def exhausted(self) -> bool:
+        """A grid has no point left that was never asked."""
+        return self._grid is not None and self._asked >= len(self._grid)
+
+    @property
+    def left(self) -> bool:
+        """Is there still work: an unfinished trial, or a trial of the total not yet asked?"""
+        return bool(self._open) or (self.spent < self.spec.study.trials and not self.exhausted)
+
+    def ask(self) -> Asked:
+        """The next point, recorded as running before it is returned."""
+        number = self._asked
+        self._study.sampler = build_sampler(self.spec, number)
+        if self._grid is not None:
+            self._study.enqueue_trial(dict(self._grid[number]))
+        trial = self._study.ask()
+        self._asked = trial.number + 1
+        self._open[trial.number] = trial
+        return self._choose(trial)
+
+    def _choose(self, trial: Trial) -> Asked:
+        return Asked(trial.number, self.spec.walk(lambda path, dim: _suggest(trial, path, dim)))
+
+    def note(self, number: int, facts: Mapping[str, Value]) -> None:
+        """Keep facts with a running trial, as user attributes."""
+        trial = self._open[number]
+        known = trial.user_attrs
+        for key, value in facts.items():
+            if key not in known or known[key] != value:
+                trial.set_user_attr(key, value)
+
+    def report(self, number: int, measurement: Measurement) -> bool:
+        """Record a milestone; true if the pruner ends the trial. The same milestone twice is one, with one answer."""
+        trial, milestone = self._open[number], measurement.milestone
+        if milestone is None:
+            raise ValueError(f"trial {number}: only milestones are reported to the search")
+        if milestone not in self._storage.get_trial(trial._trial_id).intermediate_values:
+            trial.report(measurement.metrics[self.spec.study.metric], milestone)
+            self.note(number, _spent(measurement.spent))
+        if trial.user_attrs.get("stopped_at") == milestone:
+            return True
+        if milestone < self.spec.study.milestones and trial.should_prune():
+            # noted before the worker hears it: a rung is judged once, and a crash must not lose the judgement
+            trial.set_user_attr("stopped_at", milestone)
+            return True
+        return False
+
+    def tell(self, number: int, outcome: Outcome, value: float | None = None) -> None:
+        """Close a trial. ``value`` is the metric at the end of the budget, for COMPLETE only."""
+        trial = self._open[number]
+        self.note(number, {"outcome": outcome.state.value, "reason": outcome.reason})
+        if outcome.checkpoint is not None:
+            self.note(number, {"checkpoint": outcome.checkpoint, "checkpoint_sha256": outcome.sha256})
+        if outcome.state is State.INFEASIBLE:
+            trial.set_constraint("fits", 1.0)
+            self.note(number, {"infeasible": True})
+        else:
+            self.spent += 1
+        state = _STATES[outcome.state]
+        self._study.tell(trial, value if state is TrialState.COMPLETE else None, state=state)
+        del self._open[number]
+
+    def link_runs(self, runs: Mapping[int, str]) -> None:
+        """Keep each trial's MLflow run id: with the trial while it runs, with the study once it is closed."""
+        for number, run in runs.items():
+            if self._runs.get(number) == run:
+                continue
+            self._runs[number] = run
+            if number in self._open:
+                self.note(number, {"mlflow_run": run})
+            else:
+                self._study.set_user_attr(f"mlflow_run:{number}", run)
+
+    def record(self) -> StudyRecord:
+        """The study as it stands."""
+        return read_study(self._storage, self.spec.name)
+
+
+def _suggest(trial: Trial, path: str, dimension: Dimension) -> Value:
+    match dimension:
+        case FloatDim():
+            low, high = dimension.float
+            return trial.suggest_float(path, low, high, step=dimension.step, log=dimension.log)
+        case IntDim():
+            first, last = dimension.int
+            return trial.suggest_int(path, first, last, step=dimension.step or 1, log=dimension.log)
+        case ChoiceDim():
+            chosen: Value = trial.suggest_categorical(path, list(dimension.choice))
+            return chosen
+
+
+def _spent(spent: Spent) -> dict[str, Value]:
+    return {"steps": spent.steps, "tokens": spent.tokens, "flops": spent.flops, "seconds": spent.seconds}

@@ -1,0 +1,20 @@
+"""Pruners by name: which trials stop at a milestone. Resources are milestones, never optimizer steps.
+One row a kind; a test holds these rows and the spec's words equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
+
+from tuner.spec.study import StudySettings
+
+PRUNERS: dict[str, Callable[[StudySettings], BasePruner]] = {
+    "hyperband": lambda study: HyperbandPruner(
+        min_resource=1, max_resource=study.milestones, reduction_factor=3
+    ),
+    "asha": lambda study: SuccessiveHalvingPruner(min_resource=1, reduction_factor=3),
+    "median": lambda study: MedianPruner(n_startup_trials=5, n_warmup_steps=1),
+    "none": lambda study: NopPruner(),
+}

@@ -1,0 +1,55 @@
+"""Samplers by name: which Optuna sampler proposes the next point.
+One row a kind; a test holds these rows and the spec's words equal.
+"""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from collections.abc import Callable
+
+from optuna.exceptions import ExperimentalWarning
+from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, QMCSampler, RandomSampler, TPESampler
+
+from tuner.spec.records import Value
+from tuner.spec.study import StudySpec
+
+
+def _tpe(spec: StudySpec, seed: int) -> BaseSampler:
+    conditional = any(dimension.when for _, dimension in spec.space.items())
+    return TPESampler(seed=seed, multivariate=True, group=conditional)
+
+
+SAMPLERS: dict[str, Callable[[StudySpec, int], BaseSampler]] = {
+    "tpe": _tpe,
+    "gp": lambda spec, seed: GPSampler(seed=seed),
+    "random": lambda spec, seed: RandomSampler(seed=seed),
+    "cmaes": lambda spec, seed: CmaEsSampler(seed=seed),
+    "qmc": lambda spec, seed: QMCSampler(
+        seed=spec.study.seed, scramble=True
+    ),
+    "grid": lambda spec, seed: RandomSampler(seed=seed),  # each point is enqueued, see grid_points
+}
+
+
+def build_sampler(spec: StudySpec, number: int) -> BaseSampler:
+    """The sampler for trial ``number``, seeded by study and number.
+
+    So a choice depends on the history and the number alone: a study that was interrupted goes on as if it had not
+    been, and never repeats its first random points. (A quasi-random sequence must keep one seed.)
+    """
+    seed = (spec.study.seed * 1_000_003 + number) % 2**32
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)  # QMC: pinned by Optuna's major version
+        return SAMPLERS[spec.study.sampler](spec, seed)
+
+
+def grid_points(spec: StudySpec) -> list[dict[str, Value]]:
+    """Every distinct point of a space of choices, integers and stepped floats, conditions respected."""
+    axes = {path: dimension.grid() for path, dimension in spec.space.items()}
+    seen: dict[tuple[tuple[str, Value], ...], dict[str, Value]] = {}
+    for values in itertools.product(*axes.values()):
+        chosen = dict(zip(axes, values, strict=True))
+        point = spec.walk(lambda path, _, chosen=chosen: chosen[path])  # type: ignore[misc]
+        seen.setdefault(tuple(point.items()), point)
+    return list(seen.values())

@@ -1,0 +1,290 @@
+"""The door of the spec: a YAML file or text becomes a StudySpec, or one sentence that says where it is wrong.
+Only reading, wording and writing back; which values are right is decided by the models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from tuner.spec.dimension import DIMENSIONS
+from tuner.spec.document import (
+    MAX_BYTES,
+    Document,
+    Where,
+    dotted,
+    override,
+    place_after,
+    read,
+)
+from tuner.spec.errors import Mistakes, SpecError, nearest, said, short
+from tuner.spec.fields import annotated, describe, model_of, near_word, words_of
+from tuner.spec.study import StudySpec, lean
+
+
+def load(path: str | Path, overrides: Sequence[str] = ()) -> StudySpec:
+    """The study in a YAML file, with ``PATH=VALUE`` overrides applied.
+
+    Raises:
+        SpecError: with file, line and column, for any mistake; nothing was created.
+    """
+    return parse(_read_file(Path(path)), str(path), overrides)
+
+
+def parse(text: str, source: str = "<text>", overrides: Sequence[str] = ()) -> StudySpec:
+    """The study in a YAML text; ``source`` names it in errors.
+
+    Raises:
+        SpecError: with source, line and column, for any mistake.
+    """
+    document = override(read(text, source), overrides)
+    _ask_fixed(document, overrides)
+    try:
+        return StudySpec.model_validate(document.tree)
+    except ValidationError as error:
+        raise SpecError(_sentence(document, error)) from None
+
+
+def dump(spec: StudySpec) -> str:
+    """YAML that ``parse`` reads back as an equal study: every field written out, but for what is absent."""
+    data = {
+        "name": spec.name,
+        "trial": _present(spec.trial),
+        "space": {path: _Line(lean(dimension)) for path, dimension in spec.space.items()},
+        "forbid": list(spec.forbid),
+        "study": _present(spec.study),
+    }
+    return str(
+        yaml.dump(
+            data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100, default_flow_style=None
+        )
+    )
+
+
+class _Line(dict[str, Any]):
+    """A mapping to be written on one line."""
+
+
+class _Dumper(yaml.SafeDumper):
+    pass
+
+
+_Dumper.add_representer(
+    _Line, lambda dumper, data: dumper.represent_mapping("tag:yaml.org,2002:map", data, flow_style=True)
+)
+
+
+def _present(model: BaseModel) -> dict[str, Any]:
+    """JSON-ready data without the fields that are absent by default; a null that means something stays."""
+    data = model.model_dump(mode="json")
+    for name, field in type(model).model_fields.items():
+        value = getattr(model, name)
+        if isinstance(value, BaseModel):
+            data[name] = _present(value)
+        elif value is None and field.default is None:
+            del data[name]
+    return data
+
+
+def _read_file(path: Path) -> str:
+    name = str(path)
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        near = [str(p) for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
+        raise SpecError(f"{name}: there is no such file.{nearest(name, near)}") from None
+    except IsADirectoryError:
+        raise SpecError(f"{name}: expected a YAML file, got a folder; name a file in it.") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise SpecError(f"{short(repr(name), 300)}: the file cannot be read: {reason}.") from None
+    if len(raw) > MAX_BYTES:
+        raise SpecError(f"{name}: expected a study of at most 1 MB, got a larger file; is it the right one?")
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        place = place_after(name, raw[: error.start].decode("utf-8"))
+        byte = f"0x{raw[error.start]:02x}"
+        raise SpecError(
+            f"{place}: expected UTF-8 text, got the byte {byte}; save the file as UTF-8."
+        ) from None
+
+
+def _ask_fixed(document: Document, overrides: Sequence[str]) -> None:
+    """A field fixed by ``--set`` but still searched would be set in vain: say so instead."""
+    space = document.tree.get("space")
+    for change in overrides:
+        path = change.partition("=")[0].strip().removeprefix("trial.")
+        if change.strip().startswith("trial.") and isinstance(space, dict):
+            dimension = space.get(path)
+            if dimension is not None and not (isinstance(dimension, dict) and dimension.get("when")):
+                raise SpecError(
+                    f"--set trial.{path}: {path} is searched ({document.place(('space', path), key=True)}), "
+                    f"so this value would never be used; fix it with --set 'space.{path}={{choice: [...]}}'."
+                )
+
+
+@dataclass(frozen=True)
+class _Found:
+    """One mistake at its place in the YAML; no ``sentence``: the value is simply of the wrong type."""
+
+    where: Where
+    key: bool
+    sentence: str | None
+
+
+def _sentence(document: Document, error: ValidationError) -> str:
+    """The first mistake in file order, and how many more there are."""
+    found: dict[Where, _Found] = {}
+    for mistake in _all(document, error):
+        found.setdefault(mistake.where, mistake)  # a union complains once for each of its members
+    placed = [(document.place(m.where, m.key), m) for m in found.values()]
+    place, first = min(placed, key=lambda pair: _order(pair[0]))
+    sentence = first.sentence or _wrong_type(document, first.where)
+    path = dotted(first.where)
+    head = place if not path or place == f"--set {path}" or sentence.startswith(path) else f"{place}: {path}"
+    end = "" if sentence.endswith((".", "?")) else "."
+    more = len(found) - 1
+    tail = f" (and {more} more mistake{'s' if more > 1 else ''})" if more else ""
+    return f"{head}: {sentence}{end}{tail}"
+
+
+def _order(place: str) -> tuple[bool, list[int]]:
+    """File order; what the command line said comes first, it is what was changed last."""
+    _, line, column = place.rsplit(":", 2) if place.count(":") >= 2 else (place, "", "")
+    return (line.isdigit(), [int(line), int(column)]) if line.isdigit() and column.isdigit() else (False, [0])
+
+
+def _all(document: Document, error: ValidationError, above: Where = ()) -> Iterator[_Found]:
+    for item in error.errors(include_url=False):
+        loc = (*above, *item["loc"])
+        cause = item.get("ctx", {}).get("error")
+        where = _follow(document, loc)
+        if isinstance(cause, Mistakes):
+            for mistake in cause.items:
+                yield _Found(_follow(document, (*where, *mistake.where)), mistake.key, mistake.sentence)
+        elif item["type"] == "extra_forbidden":
+            yield _Found(where, True, _unknown_key(document, where))
+        elif item["type"] == "missing":
+            yield from _missing(document, where, loc[-1])
+        elif item["type"] == "dimension":
+            value = document.find(where)
+            got = (
+                "the keys " + ", ".join(map(short, value))
+                if isinstance(value, dict) and value
+                else said(value)
+            )
+            yield _Found(where, False, f"{item['msg']}, got {got}")
+        elif item["type"] == "value_error":
+            yield _Found(_pointed(document, where, str(cause)), False, str(cause))
+        else:
+            yield _Found(where, False, None)
+
+
+def _follow(document: Document, loc: Where) -> Where:
+    """pydantic's location as a path of the YAML: without the names of union members, as far as it exists."""
+    where: Where = ()
+    for step in loc:
+        try:
+            document.find((*where, step))
+        except KeyError:
+            continue
+        where = (*where, step)
+    return where
+
+
+def _pointed(document: Document, where: Where, sentence: str) -> Where:
+    """The key of a section that the sentence names, so that the position is that of the value it is about."""
+    section = document.find(where)
+    if isinstance(section, dict):
+        for word in sentence.replace(";", " ").replace(",", " ").split():
+            if word in section:
+                return (*where, word)
+    return where
+
+
+def _missing(document: Document, where: Where, name: str | int) -> Iterator[_Found]:
+    if isinstance(name, int):  # a list that is too short
+        yield _Found(where, False, None)
+    else:
+        here = f"{name} is missing" if not where else f"{dotted(where)}.{name} is missing"
+        yield _Found(where, False, f"{here}; expected {describe(_annotation(document, (*where, name)))}")
+
+
+def _wrong_type(document: Document, where: Where) -> str:
+    annotation = _annotation(document, where)
+    value = document.find(where)
+    expected = describe(annotation)
+    if where[-1] in ("float", "int") and len(where) == 3:
+        expected = f"a pair [low, high], each {describe(get_args(annotation)[0])}"
+    elif where[-1] == "choice":
+        expected = "a list such as [8, 16, 32]"
+    return f"expected {expected}, got {said(value)}.{near_word(value, words_of(annotation))}"
+
+
+def _annotation(document: Document, where: Where) -> Any:
+    """The annotation of the field at a YAML path."""
+    model: type[BaseModel] | None = StudySpec
+    annotation: Any = StudySpec
+    for depth, step in enumerate(where):
+        if where[0] == "space" and depth == 1:
+            annotation, model = dict, _dimension(document, where)
+        elif model and step in model.model_fields:
+            annotation = annotated(model.model_fields[str(step)])
+            model = model_of(annotation)
+        elif args := _items(annotation):
+            annotation = args[min(step, len(args) - 1) if isinstance(step, int) else -1]
+    return annotation
+
+
+def _items(annotation: Any) -> tuple[Any, ...]:
+    """What the items of a tuple or the values of a mapping are annotated with."""
+    if get_origin(annotation) not in (tuple, dict):
+        return _items(get_args(annotation)[0]) if hasattr(annotation, "__metadata__") else ()
+    return tuple(arg for arg in get_args(annotation) if arg is not Ellipsis)
+
+
+def _dimension(document: Document, where: Where) -> type[BaseModel] | None:
+    """The record of the dimension that a path below ``space`` leads into."""
+    keys = document.find(where[:2])
+    return next((kind for name, kind in DIMENSIONS.items() if isinstance(keys, dict) and name in keys), None)
+
+
+def _unknown_key(document: Document, where: Where) -> str:
+    key = str(where[-1])
+    siblings = _siblings(document, where)
+    hint = nearest(key, siblings)
+    if not hint.startswith(" Did"):
+        elsewhere = [path for path in _PATHS if path.rpartition(".")[2] == key]
+        hint = f" Did you mean {elsewhere[0]!r}?" if elsewhere else hint
+    return f"unknown key {short(key)!r}.{hint}"
+
+
+def _siblings(document: Document, where: Where) -> list[str]:
+    if where[0] == "space":
+        kind = _dimension(document, where)
+        return list(kind.model_fields) if kind else []
+    model: type[BaseModel] = StudySpec
+    for step in where[:-1]:
+        field = model.model_fields.get(str(step))
+        section = model_of(field.annotation) if field else None
+        if section is None:
+            return []
+        model = section
+    return list(model.model_fields)
+
+
+def _paths(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        yield prefix + name
+        if section := model_of(field.annotation):
+            yield from _paths(section, f"{prefix}{name}.")
+
+
+_PATHS = [path for path in _paths(StudySpec) if not path.startswith("space.")]

@@ -1,0 +1,98 @@
+"""The words of a running trial as frozen records: what is spent, measured, decided and concluded.
+Plain data that crosses processes; no behaviour beyond reading and writing itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+Value = float | int | str | bool | None
+"""One setting of a trial, as YAML and Optuna know it."""
+
+Point = Mapping[str, Value]
+"""Dotted path -> value, active dimensions only."""
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What a trial has used so far; every metric row carries all four. Seconds are training seconds."""
+
+    steps: int = 0
+    tokens: int = 0
+    flops: float = 0.0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One row of metrics. ``milestone`` k (1 .. K) is set only where the k-th share of the budget was reached."""
+
+    spent: Spent
+    metrics: Mapping[str, float]
+    milestone: int | None = None
+    time_ms: int = 0
+
+
+class Verdict(StrEnum):
+    """The only value that travels back to the trainer. A third word, PAUSE, may come: match it, never test for truth."""
+
+    CONTINUE = "continue"
+    STOP = "stop"
+
+
+class State(StrEnum):
+    """How a trial ended."""
+
+    COMPLETE = "complete"
+    PRUNED = "pruned"
+    INFEASIBLE = "infeasible"  # cannot fit: forbidden, or out of memory
+    DIVERGED = "diverged"  # NaN or a blow-up
+    FAILED = "failed"  # a bug
+    INTERRUPTED = "interrupted"  # stopped from outside; goes on under the same number
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The end of a trial, its reason in a sentence, and the checkpoint that stands for it (folder name, sha256)."""
+
+    state: State
+    reason: str = ""
+    checkpoint: str | None = None
+    sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class Started:
+    """What a worker knows once data and model stand: the facts the record of a trial needs.
+
+    ``facts`` holds parameters, flops_per_token, steps, vocab, data and tokenizer fingerprints, device, threads,
+    code version, spec hash; ``spec`` is the TrialSpec as JSON-ready data, ``resumed_from`` a step or None.
+    """
+
+    spec: Mapping[str, Any]
+    facts: Mapping[str, Value]
+    resumed_from: int | None = None
+
+
+@dataclass(frozen=True)
+class Preparing:
+    """Work before training: ``fraction`` (0 .. 1, or None where unknown) of ``task`` is done."""
+
+    task: str
+    fraction: float | None = None
+
+
+@dataclass(frozen=True)
+class CorpusInfo:
+    """A tokenised corpus on disk. Counts are per part, in the order train, validation, test."""
+
+    folder: str
+    fingerprint: str
+    tokenizer_fingerprint: str
+    vocab: int
+    tokens: tuple[int, int, int]
+    bytes: tuple[int, int, int]
+    documents: tuple[int, int, int] = field(default=(0, 0, 0))

@@ -1,0 +1,253 @@
+"""StudySpec: a whole search on paper: a name, a trial, what may vary, what is forbidden, and how to search.
+It resolves a point to a trial and says whether two studies are the same; it never chooses, stores or trains.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import re
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, Field, ValidationError, model_validator
+
+from tuner.spec.dimension import DIMENSIONS, ChoiceDim, Dimension
+from tuner.spec.errors import InfeasibleError, Mistake, Mistakes, SpecError, said, short
+from tuner.spec.fields import LEAVES, unknown, values_of
+from tuner.spec.records import Point, Value
+from tuner.spec.rules import Rule, rule
+from tuner.spec.space import Space
+from tuner.spec.trial import Count, Frozen, Int, Size, TrialSpec
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_GRID_LIMIT = 100_000  # Optuna's grid sampler lists every point in memory
+_TRIES = 200  # random points, about 10 ms where all are impossible
+_CHOICES = 50  # of a dimension, looked at one by one
+
+
+def _name(value: str) -> str:
+    if not _NAME.fullmatch(value) or ".." in value:
+        raise ValueError(
+            "a study's name has letters, digits, '.', '_' and '-', begins with a letter or digit, "
+            f"has no '..' and at most 100 characters, got {short(value)!r}"
+        )
+    return value
+
+
+def _url(value: str) -> str:
+    if not re.match(r"[A-Za-z][A-Za-z0-9+]*://.", value):
+        raise ValueError(
+            "expected a URL such as sqlite:///tuner.db or postgresql+psycopg://user@host/db, "
+            f"got {short(value)!r}"
+        )
+    return value
+
+
+def _rule(value: str) -> str:
+    return rule(value).text
+
+
+class StudySettings(Frozen):
+    """How to search. ``trials`` is a total: the same study again goes on. What a trial is, is no part."""
+
+    trials: Count = 24
+    milestones: Annotated[Count, Field(le=10_000)] = 10  # reports, pruning and comparison happen only here
+    metric: Literal["val_loss", "val_bpb"] = "val_loss"
+    sampler: Literal["tpe", "gp", "random", "cmaes", "grid", "qmc"] = "tpe"
+    pruner: Literal["hyperband", "asha", "median", "none"] = "hyperband"
+    seed: Annotated[Int, Field(ge=0, lt=2**32)] = 1
+    workers: Literal["auto"] | Count = "auto"
+    storage: Annotated[str, AfterValidator(_url)] | None = None  # None: sqlite:///tuner.db
+    tracking: Annotated[str, Field(min_length=1)] | None = None  # an MLflow URI; None: sqlite:///mlflow.db
+    keep: Count = 3  # the best so many trials keep their checkpoints
+    disk: Size | None = None  # bytes all checkpoints of the study may take
+    max_failures: Count = 5  # so many in a row stop the study
+
+
+class StudySpec(Frozen):
+    """A whole study, checked: each dimension fits its field, each rule reads, some point is possible."""
+
+    name: Annotated[str, AfterValidator(_name)]
+    trial: TrialSpec = TrialSpec()
+    space: Space = Space({})
+    forbid: tuple[Annotated[str, AfterValidator(_rule)], ...] = ()
+    study: StudySettings = StudySettings()
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        found = [*_comparable(self), *_samplable(self), *_asleep(self)] or [*_impossible(self)]
+        if found:
+            raise Mistakes(found)
+        return self
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        return tuple(rule(text) for text in self.forbid)
+
+    def walk(self, choose: Callable[[str, Dimension], Value]) -> dict[str, Value]:
+        """A point of the space; ``choose`` is called for active dimensions only (see Space.walk)."""
+        return self.space.walk(choose, values_of(self.trial))
+
+    def resolve(self, point: Point) -> TrialSpec:
+        """The trial at a point: the study's trial with the point's values in it.
+
+        Raises:
+            InfeasibleError: a forbid rule holds, or values contradict each other; the message is the reason.
+            SpecError: a path is no field of a trial, or a value is none that its field takes.
+        """
+        data = self.trial.model_dump()
+        for path, value in point.items():
+            if path not in LEAVES:
+                raise SpecError(f"{unknown(path)}")
+            try:
+                typed = LEAVES[path].read(value)
+            except ValueError as error:
+                raise SpecError(str(error)) from None
+            *sections, name = path.split(".")
+            section: dict[str, Any] = data
+            for step in sections:
+                section = section[step]
+            section[name] = typed
+        try:
+            trial = TrialSpec.model_validate(data)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            place = ".".join(map(str, first["loc"]))
+            reason = str(first.get("ctx", {}).get("error", first["msg"]))
+            raise InfeasibleError(f"{place}: {reason}" if place else reason) from None
+        values = values_of(trial)
+        for forbidden in self.rules:
+            if forbidden.holds(values.__getitem__):
+                seen = ", ".join(f"{name} = {values[name]}" for name in forbidden.names)
+                raise InfeasibleError(f"forbidden by {forbidden.text!r}: {seen}")
+        return trial
+
+    def identity(self) -> dict[str, Any]:
+        """What may not change when a study goes on, JSON-ready: trial, space, forbid, milestones, metric."""
+        whole = {
+            "trial": self.trial.as_data(),
+            "space": {path: lean(dimension) for path, dimension in self.space.items()},
+            "forbid": list(self.forbid),
+            "milestones": self.study.milestones,
+            "metric": self.study.metric,
+        }
+        return dict(json.loads(json.dumps(whole)))
+
+
+def lean(dimension: Dimension) -> dict[str, Any]:
+    """A dimension as the YAML says it: its kind first, defaults left out."""
+    data = dimension.model_dump(mode="json", exclude_defaults=True)
+    return {name: data[name] for name in sorted(data, key=[*DIMENSIONS, "log", "step", "when"].index)}
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """What differs between two identities, one path each with both values; empty for the same study."""
+    before, after = _flat(old), _flat(new)
+    return [
+        f"{path}: {_shown(before, path)} before, {_shown(after, path)} now"
+        for path in dict.fromkeys([*before, *after])
+        if _shown(before, path) != _shown(after, path)
+    ]
+
+
+def _flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in data.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
+
+
+def _shown(flat: Mapping[str, Any], path: str) -> str:
+    return json.dumps(flat[path]) if path in flat else "absent"
+
+
+def _comparable(spec: StudySpec) -> list[Mistake]:
+    searched = [path for path in spec.space if path.startswith("data.tokenizer.")]
+    if not searched or spec.study.metric == "val_bpb":
+        return []
+    return [
+        Mistake(
+            ("space", searched[0]),
+            f"with {searched[0]} searched, study.metric must be val_bpb: a token is not the same amount of "
+            "text in two tokenizers, only bits a byte are comparable",
+            key=True,
+        )
+    ]
+
+
+def _asleep(spec: StudySpec) -> list[Mistake]:
+    """Dimensions that wait for a fixed field to be what it is not."""
+    base = values_of(spec.trial)
+    return [
+        Mistake(
+            ("space", path, "when", name),
+            f"{name} is fixed at {said(base[name])}, so {path} would never be active; "
+            f"search {name} or change trial.{name}",
+        )
+        for path, dimension in spec.space.items()
+        for name, values in dimension.when.items()
+        if name not in spec.space and base[name] not in values
+    ]
+
+
+def _samplable(spec: StudySpec) -> list[Mistake]:
+    """What the sampler cannot do. cmaes models the float and int dimensions without ``when``; the others it
+    draws at random, as Optuna does, so it needs at least one that it can model."""
+    where: tuple[str | int, ...] = ("study", "sampler")
+    sampler = spec.study.sampler
+    if sampler == "cmaes":
+        plain = [path for path, dim in spec.space.items() if not isinstance(dim, ChoiceDim) and not dim.when]
+        if not plain:
+            return [Mistake(where, "cmaes needs a float or int dimension without 'when'; use tpe")]
+    if sampler != "grid":
+        return []
+    endless = [path for path, dim in spec.space.items() if dim.size() is None]
+    if endless:
+        return [
+            Mistake(("space", path), "the grid sampler needs a step here, or choice: [...]")
+            for path in endless
+        ]
+    if not len(spec.space):
+        return [Mistake(where, "the grid sampler needs a space, and there is no dimension; use random")]
+    if (points := math.prod(dim.size() or 1 for _, dim in spec.space.items())) > _GRID_LIMIT:
+        return [
+            Mistake(
+                where,
+                f"the grid has {points:,} points, at most {_GRID_LIMIT:,} can be listed; use larger steps",
+            )
+        ]
+    return []
+
+
+def _impossible(spec: StudySpec) -> list[Mistake]:
+    """Choices that no trial can have (kind byte where the trial says vocab: 1024), or no possible point.
+
+    Found by trying random points, so that a mistake costs no trials; the first possible point ends it.
+    """
+    if reason := _never(spec, {}):
+        return [Mistake(("space",), f"no trial of this study is possible: {reason}")]
+    for path, dimension in spec.space.items():
+        if isinstance(dimension, ChoiceDim):
+            for index, value in enumerate(dimension.choice[:_CHOICES]):
+                if reason := _never(spec, {path: value}):
+                    return [Mistake(("space", path, "choice", index), f"no trial can have it: {reason}")]
+    return []
+
+
+def _never(spec: StudySpec, fixed: Point) -> str | None:
+    """The reason why a point with the fixed values cannot be, where none of many tries could; else None."""
+    rng = random.Random(0)
+    reason = None
+    for _ in range(_TRIES):
+        point = spec.walk(lambda path, dimension: fixed[path] if path in fixed else dimension.draw(rng))
+        if not fixed.keys() <= point.keys():
+            continue  # the dimension was not active here
+        try:
+            spec.resolve(point)
+        except InfeasibleError as error:
+            reason = str(error)
+        else:
+            return None
+    return f"{reason} ({_TRIES} random points tried)" if reason else None

@@ -1,0 +1,170 @@
+"""The study command: from a YAML file to a finished search and its summary.
+It puts the rooms together and chooses exit codes; the work is done in run/, search/, tracking/ and train/.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from tuner.spec.errors import TunerError
+
+if TYPE_CHECKING:
+    from tuner.run.driver import Driver
+    from tuner.search.asktell import Search
+    from tuner.spec.study import StudySpec
+
+RUNS = Path("runs")
+INTERRUPTED = 130
+
+
+def study(
+    yaml: Annotated[
+        Path, typer.Argument(metavar="YAML", help="the search space, such as search_spaces/base.yaml")
+    ],
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="PATH=VALUE", help="override a field: trial.budget='200k tokens'"),
+    ] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            help="trial store as a SQLAlchemy URL [default: TUNER_STORAGE, else sqlite:///tuner.db]"
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="print the plan and stop; nothing is created")
+    ] = False,
+) -> None:
+    """Search: train the trials of a YAML file, go on where it stopped, print the best."""
+    with errors_as_sentences():
+        raise typer.Exit(run_study(yaml, set_ or [], storage, dry_run))
+
+
+def main() -> None:
+    """Entry of ``python -m tuner.study``."""
+    typer.run(study)
+
+
+@contextmanager
+def errors_as_sentences() -> Iterator[None]:
+    """Turn a TunerError into its sentence on stderr and its exit code."""
+    try:
+        yield
+    except TunerError as error:
+        Console(stderr=True).print(Text(f"error: {error}"), soft_wrap=True)
+        raise typer.Exit(error.exit_code) from None
+
+
+def run_study(yaml: Path, overrides: list[str], storage: str | None, dry_run: bool) -> int:
+    """Do the whole job; returns the exit code (0 complete or planned, 130 interrupted).
+
+    Raises:
+        TunerError: with a sentence and its own exit code.
+    """
+    from tuner.run.local import accelerators
+    from tuner.spec.load import load
+    from tuner.study.plan import make_plan
+    from tuner.study.preview import print_plan
+
+    console = Console()
+    spec = load(yaml, overrides)
+    plan = make_plan(spec, RUNS, accelerators())
+    url = storage or os.environ.get("TUNER_STORAGE") or spec.study.storage or "sqlite:///tuner.db"
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or spec.study.tracking or "sqlite:///mlflow.db"
+    print_plan(console, spec, plan, url, uri)
+    if dry_run:
+        return 0
+
+    from tuner.search.asktell import Search
+    from tuner.search.lock import study_lock
+    from tuner.search.storage import open_storage
+
+    with study_lock(url, spec.name, RUNS / spec.name):
+        search = Search(spec, open_storage(url, create=True))
+        if not search.left:
+            return _already_complete(console, spec, search, url)
+        return _search(console, spec, search, url, uri)
+
+
+def _already_complete(console: Console, spec: StudySpec, search: Search, url: str) -> int:
+    from tuner.study.summary import print_best
+
+    console.print(
+        f"study {spec.name} is complete: {search.spent} of {spec.study.trials} trials; nothing left to do"
+    )
+    print_best(console, search.record())
+    console.print(
+        f"raise study.trials to go on (--set study.trials={2 * spec.study.trials})", highlight=False
+    )
+    return 0
+
+
+def _search(console: Console, spec: StudySpec, search: Search, url: str, uri: str) -> int:
+    from tuner.analysis.table import importance
+    from tuner.run.driver import Driver, Ending
+    from tuner.run.local import LocalWorkers, plan_slots, warm_up
+    from tuner.study.prepare import prepare_data, probe_devices
+    from tuner.study.screen import Screen
+    from tuner.study.summary import print_summary
+    from tuner.study.version import code_version
+    from tuner.tracking.tracker import StudyTracker
+
+    began = time.monotonic()
+    warm_up()
+    folder = RUNS / spec.name
+    ranked = [t for t in search.record().ranked() if t.value is not None]
+    screen = Screen(
+        spec, console, search.spent, (ranked[0].value or 0.0, ranked[0].number) if ranked else None
+    )
+    prepare_data(spec, RUNS / ".corpora", screen)
+    workers = None if spec.study.workers == "auto" else spec.study.workers
+    hands = LocalWorkers(*plan_slots(workers, probe_devices()))
+    tracker = StudyTracker(folder, spec.name, uri, screen.say)
+    driver = Driver(spec, search, hands, tracker, screen, folder, RUNS / ".corpora", code_version())
+    try:
+        with screen.shown(), _signals(driver):
+            ending = driver.run()
+    finally:
+        hands.kill()
+        if missing := tracker.close():
+            console.print(
+                f"{missing} points not mirrored to MLflow; run `tuner sync {spec.name}`", highlight=False
+            )
+        search.link_runs(tracker.runs())
+    if ending is Ending.INTERRUPTED:
+        console.print(
+            f"interrupted; the same command goes on: {' '.join(sys.orig_argv[1:])}", highlight=False
+        )
+        return INTERRUPTED
+    print_summary(console, search.record(), importance(url, spec.name), time.monotonic() - began, str(RUNS))
+    return 0
+
+
+@contextmanager
+def _signals(driver: Driver) -> Iterator[None]:
+    """Ctrl-C, SIGTERM and a closed terminal stop the study with checkpoints; a second one at once."""
+
+    def heard(number: int, frame: FrameType | None) -> None:
+        driver.stop()
+
+    known = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+    before: dict[signal.Signals, Callable[[int, FrameType | None], object] | int | None] = {
+        number: signal.signal(number, heard) for number in known
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,134 @@
+"""What a study will do and cost, worked out before anything heavy is loaded or anything is created.
+Arithmetic on the spec; estimates are called estimates and say what they stand on.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import statistics
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tuner.run.local import plan_slots
+from tuner.spec.budget import Unit
+from tuner.spec.errors import InfeasibleError
+from tuner.spec.study import StudySpec
+from tuner.spec.trial import TrialSpec
+from tuner.train.corpus import corpus_info
+from tuner.train.shape import Shape, memory_bytes, planned_steps, shape
+
+SPEED_FILE = ".speed.json"
+ASSUMED_VOCAB = {"byte": 257, "char": 100, "bpe": 1024, "file": 32_000}
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One trial: its shape, steps, tokens and FLOPs (None where the budget is in seconds), peak memory, disk."""
+
+    shape: Shape
+    steps: int | None
+    tokens: float | None
+    flops: float | None
+    memory: int
+    disk: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A study's cost: the trial as written, the range over the space, and the time if nothing is pruned."""
+
+    trial: TrialSpec
+    vocab: int
+    vocab_known: bool
+    base: Cost
+    smallest: int
+    largest: int
+    memory: int
+    disk: int
+    slots: int
+    threads: int
+    seconds: float | None
+
+
+def vocabulary(trial: TrialSpec, corpora: Path) -> tuple[int, bool]:
+    """The vocabulary and whether it is known: from the built corpus, else from the spec, else assumed."""
+    info = corpus_info(trial.data, corpora)
+    if info is not None:
+        return info.vocab, True
+    tokenizer = trial.data.tokenizer
+    return tokenizer.vocab or ASSUMED_VOCAB[tokenizer.kind], tokenizer.kind in ("byte", "bpe")
+
+
+def cost(trial: TrialSpec, vocab: int) -> Cost:
+    """Count one trial. Checkpoints (last and best) hold 12 bytes a parameter each."""
+    counts = shape(trial.model, vocab, trial.data.context)
+    steps = planned_steps(trial.budget, trial.tokens_per_step, counts.flops_per_token)
+    tokens = None if steps is None else float(steps) * trial.tokens_per_step
+    flops = None if tokens is None else tokens * counts.flops_per_token
+    return Cost(counts, steps, tokens, flops, memory_bytes(trial, vocab), 2 * 12 * counts.parameters)
+
+
+def make_plan(spec: StudySpec, runs: Path, devices: list[str]) -> Plan:
+    """Work out a study's cost; 100 seeded random points stand for the space."""
+    vocab, known = vocabulary(spec.trial, runs / ".corpora")
+    workers = None if spec.study.workers == "auto" else spec.study.workers
+    slots, threads = plan_slots(workers, devices)
+    costs = [cost(trial, vocab) for trial in sample(spec)] or [cost(spec.trial, vocab)]
+    parameters = [c.shape.parameters for c in costs]
+    keep = sorted((c.disk for c in costs), reverse=True)[: spec.study.keep + len(slots)]
+    return Plan(
+        trial=spec.trial,
+        vocab=vocab,
+        vocab_known=known,
+        base=cost(spec.trial, vocab),
+        smallest=min(parameters),
+        largest=max(parameters),
+        memory=max(c.memory for c in costs) * len(slots),
+        disk=sum(keep),
+        slots=len(slots),
+        threads=threads,
+        seconds=_seconds(spec, costs, len(slots), runs),
+    )
+
+
+def sample(spec: StudySpec, count: int = 100) -> list[TrialSpec]:
+    """Feasible trials at random points of the space, the same ones every time."""
+    rng = random.Random(0)
+    return list(_feasible(spec, rng, count))
+
+
+def _feasible(spec: StudySpec, rng: random.Random, count: int) -> Iterator[TrialSpec]:
+    for _ in range(count):
+        try:
+            yield spec.resolve(spec.walk(lambda _, dimension: dimension.draw(rng)))
+        except InfeasibleError:
+            continue
+
+
+def _seconds(spec: StudySpec, costs: list[Cost], slots: int, runs: Path) -> float | None:
+    """Time for all trials if none is pruned; None where this folder has not yet measured a trial."""
+    rounds = spec.study.trials / slots
+    if spec.trial.budget.unit is Unit.SECONDS:
+        return rounds * spec.trial.budget.amount
+    speed = known_speed(runs, slots)
+    flops = statistics.fmean(c.flops or 0.0 for c in costs)
+    return None if speed is None else rounds * flops / speed
+
+
+def known_speed(runs: Path, slots: int) -> float | None:
+    """FLOPs a second of one worker among ``slots``, as the last study in this folder measured it."""
+    try:
+        return float(json.loads((runs / SPEED_FILE).read_text())[str(slots)])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def remember_speed(runs: Path, slots: int, flops_per_second: float) -> None:
+    """Keep a measured speed for the next plan."""
+    try:
+        known = json.loads((runs / SPEED_FILE).read_text())
+    except (OSError, ValueError):
+        known = {}
+    (runs / SPEED_FILE).write_text(json.dumps({**known, str(slots): flops_per_second}))

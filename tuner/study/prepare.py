@@ -1,0 +1,40 @@
+"""Before the first trial: the corpus is built, the accelerators are named; each in a process of its own.
+A mistake in the data ends the command here, before a trial exists.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tuner.run.link import DataJob, DevicesJob
+from tuner.run.local import call
+from tuner.spec.errors import TunerError
+from tuner.spec.records import CorpusInfo
+from tuner.spec.study import StudySpec
+from tuner.analysis import words
+from tuner.study.screen import Screen
+
+
+def prepare_data(spec: StudySpec, corpora: Path, screen: Screen) -> CorpusInfo:
+    """Build the corpus of the trial as written, or find it.
+
+    Raises:
+        DataError: the text cannot be read, is too short, lacks its column.
+    """
+    answer = call(DataJob(spec.trial.data, corpora), screen.progress)
+    if isinstance(answer, TunerError):
+        raise answer
+    assert isinstance(answer, CorpusInfo)
+    train, val, test = (words.count(tokens) for tokens in answer.tokens)
+    screen.say(
+        f"text: {train} tokens to train on, {val} to validate, {test} kept back for the test; "
+        f"vocabulary {answer.vocab}; fingerprint {answer.fingerprint}"
+    )
+    return answer
+
+
+def probe_devices() -> list[str]:
+    """The accelerators torch can use; empty on a machine without."""
+    answer = call(DevicesJob())
+    assert isinstance(answer, list)
+    return answer

@@ -1,0 +1,82 @@
+"""The plan of a study as a person reads it, in 80 columns.
+It only says what plan.py worked out.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+from tuner.analysis import words
+from tuner.spec.dimension import ChoiceDim, Dimension
+from tuner.spec.study import StudySpec
+from tuner.spec.trial import TrialSpec
+from tuner.study.plan import Cost, Plan
+
+
+def print_plan(console: Console, spec: StudySpec, plan: Plan, store: str, tracking: str) -> None:
+    """The plan as a person reads it, in 80 columns."""
+    study, trial, base = spec.study, plan.trial, plan.base
+    console.print(
+        f"[bold]study {spec.name}[/bold]: {study.trials} trials of {trial.budget}, {study.milestones} milestones, "
+        f"{study.metric}; sampler {study.sampler}, pruner {study.pruner}, seed {study.seed}"
+    )
+    if len(spec.space):
+        table = Table(box=None, pad_edge=False, show_header=False)
+        for path, dimension in spec.space.items():
+            table.add_row(f"  {path}", _said(dimension))
+        console.print(table)
+    for rule in spec.forbid:
+        console.print(f"  never: {rule}", highlight=False)
+    console.print(_model(trial, plan), highlight=False)
+    console.print(_cost(base, plan), highlight=False)
+    console.print(f"store {store}; runs in MLflow at {tracking}", highlight=False)
+
+
+def _model(trial: TrialSpec, plan: Plan) -> str:
+    model, data, optim = trial.model, trial.data, trial.optim
+    vocab = f"{plan.vocab}" if plan.vocab_known else f"about {plan.vocab}, not known before the text is read"
+    return (
+        f"trial as written: {model.depth} x {model.width}, {plan.base.shape.heads} heads, context {data.context}, "
+        f"{data.tokenizer.kind} vocabulary {vocab}; batch {trial.batch}, {optim.kind} lr {optim.lr:g}, "
+        f"{optim.schedule}, {trial.precision}; text from {data.source}{' ' + data.path if data.path else ''}"
+    )
+
+
+def _cost(base: Cost, plan: Plan) -> str:
+    spent = (
+        ""
+        if base.steps is None
+        else (
+            f", {base.steps} steps, {words.count(base.tokens or 0)} tokens, {words.count(base.flops or 0)}FLOP"
+        )
+    )
+    free_memory, free_disk = psutil.virtual_memory().available, shutil.disk_usage(Path.cwd()).free
+    workers = f"{plan.slots} worker{'s' if plan.slots != 1 else ''} of {plan.threads} thread{'s' if plan.threads != 1 else ''}"
+    time = (
+        "time: not yet measured in this folder"
+        if plan.seconds is None
+        else (f"time: at most about {words.duration(plan.seconds)}, less what is pruned")
+    )
+    return (
+        f"it has {words.count(base.shape.parameters)} parameters{spent}\n"
+        f"the space: {words.count(plan.smallest)} to {words.count(plan.largest)} parameters\n"
+        f"{workers}; memory: about {words.size(plan.memory)} of {words.size(free_memory)} free; "
+        f"disk: about {words.size(plan.disk)} of {words.size(free_disk)} free; {time}"
+    )
+
+
+def _said(dimension: Dimension) -> str:
+    if isinstance(dimension, ChoiceDim):
+        text = "one of " + ", ".join(words.setting(value) for value in dimension.choice)
+    else:
+        text = f"{dimension.low:g} to {dimension.high:g}"
+        text += f" in steps of {dimension.step:g}" if dimension.step else ""
+        text += ", on a log scale" if dimension.log else ""
+    conditions = (f"{path} is {' or '.join(map(str, values))}" for path, values in dimension.when.items())
+    when = " and ".join(conditions)
+    return f"{text}, when {when}" if when else text

@@ -1,0 +1,179 @@
+"""Checkpoints on disk: atomic, checksummed, pickle-free. ``<trial>/checkpoints/step-00000488/``.
+Written in a temporary folder beside the others, fsynced, manifest last, renamed; no manifest, no checkpoint.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pickle
+import shutil
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from tuner.spec.errors import CheckpointError
+from tuner.spec.records import Measurement, Spent
+
+WEIGHTS, STATE, SPEC, MANIFEST = "model.safetensors", "state.pt", "spec.json", "manifest.json"
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A committed checkpoint: its folder, what was spent, milestones reached, the last milestone's measurement.
+
+    ``sha256`` is the weights' own; ``files`` maps each file to its sha256.
+    """
+
+    folder: Path
+    spent: Spent
+    reached: int
+    last: Measurement | None
+    sha256: str
+    files: Mapping[str, str]
+
+    def weights(self) -> dict[str, Tensor]:
+        """The model's state dict, on the CPU."""
+        return load_file(self.folder / WEIGHTS)
+
+    def state(self) -> dict[str, Any]:
+        """Optimizer, random-number and loss state; loaded without pickle's code execution."""
+        loaded = torch.load(self.folder / STATE, map_location="cpu", weights_only=True)
+        return dict(loaded)
+
+
+def checkpoints(trial: Path) -> Path:
+    return trial / "checkpoints"
+
+
+def save(
+    trial: Path,
+    weights: Mapping[str, Tensor],
+    state: Mapping[str, Any],
+    spec: Mapping[str, Any],
+    spent: Spent,
+    reached: int,
+    last: Measurement | None,
+) -> Saved:
+    """Commit a checkpoint of ``trial`` (its folder) at ``spent.steps``; a crash leaves the old state or this one.
+
+    Raises:
+        OSError: the disk is full or read-only; the temporary folder is removed.
+    """
+    root = checkpoints(trial)
+    root.mkdir(parents=True, exist_ok=True)
+    final, temporary = root / f"step-{spent.steps:08d}", root / f".tmp-{spent.steps:08d}"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        plain = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+        save_file(plain, temporary / WEIGHTS)
+        torch.save(dict(state), temporary / STATE)
+        (temporary / SPEC).write_text(json.dumps(spec, indent=1, sort_keys=True))
+        files = {name: _sha256(temporary / name) for name in (WEIGHTS, STATE, SPEC)}
+        manifest = {
+            "format": 1,
+            "spent": asdict(spent),
+            "reached": reached,
+            "last": None if last is None else asdict(last),
+            "files": files,
+        }
+        _fsync_all(temporary / name for name in files)
+        (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1))
+        _fsync_all([temporary / MANIFEST, temporary])
+        if final.exists():  # the same step again: a milestone after an interruption at its step
+            shutil.rmtree(final)
+        temporary.rename(final)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    _fsync_all([root])
+    return Saved(final, spent, reached, last, files[WEIGHTS], files)
+
+
+def sound(trial: Path, damaged: Callable[[str], None] = lambda sentence: None) -> list[Saved]:
+    """The checkpoints whose every file matches its checksum, newest first.
+
+    Leftovers of a crash in mid-save are removed. ``damaged`` hears a sentence for each checkpoint passed over.
+    """
+    root = checkpoints(trial)
+    for leftover in root.glob(".tmp-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    found = []
+    for folder in sorted(root.glob("step-*"), reverse=True):
+        try:
+            found.append(verify(folder))
+        except CheckpointError as error:
+            damaged(str(error))
+    return found
+
+
+def verify(folder: Path) -> Saved:
+    """Read a checkpoint's manifest and hold every file against its checksum.
+
+    Raises:
+        CheckpointError: with a sentence naming the file that is missing or differs.
+    """
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text())
+        spent, last, files = Spent(**manifest["spent"]), manifest["last"], dict(manifest["files"])
+        measurement = None if last is None else Measurement(**{**last, "spent": Spent(**last["spent"])})
+        reached = int(manifest["reached"])
+        weights_sha256 = str(files[WEIGHTS])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{folder}: no checkpoint, its manifest is missing or damaged ({error})."
+        ) from error
+    for name, expected in files.items():
+        try:
+            got = _sha256(folder / name)
+        except OSError as error:
+            raise CheckpointError(f"{folder / name}: cannot be read ({error.strerror}).") from error
+        if got != expected:
+            raise CheckpointError(
+                f"{folder / name}: damaged; its sha256 is {got[:12]}, the manifest says {expected[:12]}."
+            )
+    return Saved(folder, spent, reached, measurement, weights_sha256, files)
+
+
+def retain(trial: Path, keep: Collection[Path]) -> None:
+    """Delete the trial's checkpoints but those in ``keep``."""
+    for folder in checkpoints(trial).glob("step-*"):
+        if folder not in keep:
+            (folder / MANIFEST).unlink(
+                missing_ok=True
+            )  # first: half a deletion must not look like a checkpoint
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def load(saved: Saved) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Weights and state of a verified checkpoint.
+
+    Raises:
+        CheckpointError: the files match their checksums but do not load.
+    """
+    try:
+        return saved.weights(), saved.state()
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, OSError) as error:
+        raise CheckpointError(f"{saved.folder}: does not load ({error}).") from error
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _fsync_all(paths: Iterable[Path]) -> None:
+    for path in paths:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,281 @@
+"""The corpus: tokens on disk, memory-mapped, built once however many processes ask, named by its fingerprint.
+Nothing here knows batches or training, and reading what is built loads numpy alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import numpy as np
+from filelock import FileLock, Timeout
+from numpy.typing import NDArray
+
+from tuner.spec.errors import DataError
+from tuner.spec.records import CorpusInfo, Preparing
+from tuner.spec.trial import DataSpec, digest
+from tuner.train.source import Source, open_source, require_unchanged
+from tuner.train.split import PARTS, Part, Piece, pieces
+from tuner.train.tokenizer import BPE_BYTES, Tokenizer, build_tokenizer, load_tokenizer, tokenizer_key
+
+FORMAT = 1
+"""Raise it when what a build writes changes: old corpora are then built again beside."""
+_BATCH = 4 * 1024 * 1024  # bytes of text encoded in one call: enough to keep every core busy
+_META = "meta.json"
+Progress = Callable[[Preparing], None]
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A corpus on disk. ``dtype`` is ``<u2`` (vocabulary up to 65,536) or ``<u4``."""
+
+    info: CorpusInfo
+    dtype: str
+
+    def tokens(self, part: Part) -> NDArray[np.unsignedinteger[Any]]:
+        """The ids of one part, shape (tokens,), memory-mapped read-only; empty where its share is 0."""
+        count = self.info.tokens[PARTS.index(part)]
+        if not count:
+            return np.empty(0, self.dtype)
+        return np.memmap(Path(self.info.folder) / f"{part}.bin", self.dtype, mode="r", shape=(count,))
+
+    def tokenizer(self) -> Tokenizer:
+        """Raises DataError where the saved tokenizer is damaged."""
+        return load_tokenizer(Path(self.info.folder))
+
+
+def corpus_info(data: DataSpec, root: Path) -> CorpusInfo | None:
+    """What is known of a corpus that is built already, else None. Hashes the source's files; builds nothing.
+
+    Raises:
+        DataError: a source file is missing, empty or unreadable.
+    """
+    corpus = read_corpus(root / _fingerprint(data, open_source(data)))
+    return corpus.info if corpus else None
+
+
+def open_corpus(data: DataSpec, root: Path, progress: Progress | None = None) -> Corpus:
+    """The corpus of ``data`` in its own folder under ``root``, built if it is absent or damaged.
+
+    One process builds; others that ask meanwhile wait for it. ``progress`` hears what is done, about once for
+    each 4 MiB of text. A builder that is killed leaves only a temporary folder, which the next one removes.
+
+    Raises:
+        DataError: the source cannot be read, the corpus cannot be written, or a part with a share above 0 has
+            fewer than ``context`` + 1 tokens.
+    """
+    source = open_source(data)
+    name = _fingerprint(data, source)
+    corpus = read_corpus(root / name)
+    if corpus is None:
+        with _writing(root), _alone(root, name, progress):
+            corpus = read_corpus(root / name) or _build(
+                data, source, root, name, progress or (lambda _: None)
+            )
+    require_context(corpus.info, data)
+    return corpus
+
+
+def read_corpus(folder: Path) -> Corpus | None:
+    """The corpus in ``folder`` by its metadata; None where none is, or a file has another size."""
+    try:
+        meta = json.loads((folder / _META).read_text(encoding="utf-8"))
+        if meta["format"] != FORMAT or any(
+            (folder / f).stat().st_size != size for f, size in meta["files"].items()
+        ):
+            return None
+        facts: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in meta["info"].items()}
+        return Corpus(CorpusInfo(folder=str(folder.absolute()), **facts), meta["dtype"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def require_context(info: CorpusInfo, data: DataSpec) -> None:
+    """Hold every part with a share above 0 to one window at least.
+
+    Raises:
+        DataError: one has fewer than ``data.context`` + 1 tokens.
+    """
+    needed = data.context + 1
+    if all(count >= needed for count, share in zip(info.tokens, data.split, strict=True) if share):
+        return
+    have = ", ".join(f"{part} {count:,}" for part, count in zip(PARTS, info.tokens, strict=True))
+    documents = sum(info.documents)
+    few = (
+        f" There are only {documents} documents, and each goes whole to one part."
+        if 0 < documents < 10
+        else ""
+    )
+    raise DataError(
+        f"data: the corpus is too short for context {data.context}: each part with a share above 0 needs at "
+        f"least {needed:,} tokens (context + 1), and the tokens are: {have}.{few} Give more text, a smaller "
+        "data.context, or a data.split with other shares (test may be 0)"
+    )
+
+
+def _fingerprint(data: DataSpec, source: Source) -> str:
+    """16 hex digits of all that decides the tokens; context and val_tokens do not."""
+    return digest([FORMAT, source.key, tokenizer_key(data.tokenizer), data.split])[:16]
+
+
+@contextmanager
+def _writing(root: Path) -> Iterator[None]:
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        raise DataError(
+            f"cannot write the corpus in {root}: {error.strerror or error}; free or change it"
+        ) from error
+
+
+@contextmanager
+def _alone(root: Path, name: str, progress: Progress | None) -> Iterator[None]:
+    """Hold the lock of one corpus, and remove what builders that died have left."""
+    lock = _lock(root, name)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        if progress:
+            progress(Preparing("waiting for another process that builds the corpus"))
+        lock.acquire()
+    try:
+        for left in root.glob(".*.building"):
+            other = left.name.split(".")[1]
+            if other == name:
+                shutil.rmtree(left, ignore_errors=True)
+                continue
+            with suppress(Timeout), _lock(root, other).acquire(timeout=0):
+                shutil.rmtree(left, ignore_errors=True)
+        yield
+    finally:
+        lock.release()
+
+
+def _lock(root: Path, name: str) -> FileLock:
+    return FileLock(root / f"{name}.lock", poll_interval=0.1)
+
+
+def _build(data: DataSpec, source: Source, root: Path, name: str, progress: Progress) -> Corpus:
+    folder, temporary = root / name, root / f".{name}.{os.getpid()}.building"
+    temporary.mkdir()
+    try:
+        tokenizer = build_tokenizer(
+            data.tokenizer, _training_text(data, source, progress), bool(source.documents)
+        )
+        tokenizer.save(temporary)
+        dtype = "<u2" if tokenizer.vocab <= 2**16 else "<u4"
+        counts = _write_tokens(data, source, tokenizer, dtype, temporary, progress)
+        require_unchanged(source)
+        info = {
+            "fingerprint": name,
+            "tokenizer_fingerprint": tokenizer.fingerprint,
+            "vocab": tokenizer.vocab,
+            **asdict(counts),
+        }
+        files = {path.name: path.stat().st_size for path in sorted(temporary.iterdir())}
+        meta = {"format": FORMAT, "dtype": dtype, "source": source.label, "info": info, "files": files}
+        (temporary / _META).write_text(json.dumps(meta, indent=1), encoding="utf-8")
+        for path in (*temporary.iterdir(), temporary):
+            _sync(path)
+        if folder.exists():  # damaged, or it would have been read
+            shutil.rmtree(folder)
+        temporary.rename(folder)
+        _sync(root)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return cast(Corpus, read_corpus(folder))
+
+
+@dataclass
+class _Counts:
+    tokens: list[int]
+    bytes: list[int]
+    documents: list[int]
+
+
+def _training_text(data: DataSpec, source: Source, progress: Progress) -> Iterator[str]:
+    """The training part in blocks, telling how much of what the tokenizer needs is read."""
+    size = source.size and source.size * data.split[0]
+    whole = min(size or BPE_BYTES, BPE_BYTES) if data.tokenizer.kind == "bpe" else size
+    done = told = 0
+    for piece in pieces(source, data.split, only=0):
+        yield piece.text
+        done += piece.size
+        if done - told >= _BATCH:
+            told = done
+            progress(_step(f"reading {source.label} for the tokenizer", done, whole))
+
+
+def _write_tokens(
+    data: DataSpec, source: Source, tokenizer: Tokenizer, dtype: str, folder: Path, progress: Progress
+) -> _Counts:
+    counts = _Counts([0, 0, 0], [0, 0, 0], [0, 0, 0])
+    with (
+        (folder / "train.bin").open("wb") as a,
+        (folder / "val.bin").open("wb") as b,
+        (folder / "test.bin").open("wb") as c,
+    ):
+        files = (a, b, c)
+        for batch in _batches(pieces(source, data.split)):
+            for piece, ids in zip(batch, tokenizer.encode([piece.text for piece in batch]), strict=True):
+                _append(piece, ids, tokenizer.end, dtype, files[piece.part], counts)
+            progress(_step(f"tokenising {source.label}", sum(counts.bytes), source.size))
+    if not sum(counts.bytes):
+        raise DataError(
+            f"data: {source.label} holds no text: expected at least one document that is not empty"
+        )
+    return counts
+
+
+def _append(
+    piece: Piece,
+    ids: NDArray[np.unsignedinteger[Any]],
+    end: int | None,
+    dtype: str,
+    file: BinaryIO,
+    counts: _Counts,
+) -> None:
+    part = piece.part
+    if piece.opens:
+        if end is not None and counts.documents[part]:
+            file.write(np.array([end], dtype).tobytes())
+            counts.tokens[part] += 1
+        counts.documents[part] += 1
+    file.write(ids.astype(dtype).tobytes())
+    counts.tokens[part] += len(ids)
+    counts.bytes[part] += piece.size
+
+
+def _batches(stream: Iterator[Piece]) -> Iterator[list[Piece]]:
+    batch: list[Piece] = []
+    size = 0
+    for piece in stream:
+        batch.append(piece)
+        size += piece.size
+        if size >= _BATCH:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _step(task: str, done: int, whole: float | None) -> Preparing:
+    if whole:
+        return Preparing(task, min(1.0, done / whole))
+    return Preparing(f"{task}, {done / 1e6:.0f} MB")
+
+
+def _sync(path: Path) -> None:
+    """Force a file or a folder to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,90 @@
+"""The cursor: which tokens make batch k, a pure function of seed and step, and which windows evaluate a part.
+It keeps no position, so resuming needs none; nothing here opens a file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Tokens = NDArray[np.unsignedinteger[Any]]
+Batch = NDArray[np.int64]
+
+
+class Windows:
+    """Training windows of ``context`` + 1 tokens, each once an epoch, in an order that (seed, epoch) decides.
+
+    Neighbours share one border token, so that no two of an epoch predict the same one. Each epoch starts them
+    at another random offset and leaves out, for it, fewer than two windows' tokens at the ends.
+
+    Raises:
+        ValueError: fewer than ``context`` + 1 tokens.
+    """
+
+    def __init__(self, tokens: Tokens, context: int, seed: int) -> None:
+        if len(tokens) < context + 1:
+            raise ValueError(
+                f"expected at least {context + 1} tokens for context {context}, got {len(tokens)}"
+            )
+        self.tokens, self.context, self.seed = tokens, context, seed
+        self.count = max(1, len(tokens) // context - 1)  # windows an epoch: the same at every offset
+        self._offsets = min(context, len(tokens) - self.count * context)
+        self._views = _views(tokens, context)
+        self._orders: dict[int, tuple[int, NDArray[np.uint32]]] = {}
+
+    def batch(self, step: int, size: int) -> Batch:
+        """Sequences ``step * size`` to ``(step + 1) * size`` as tokens: shape (size, context + 1)."""
+        epochs, places = np.divmod(step * size + np.arange(size), self.count)
+        starts = np.empty(size, np.int64)
+        for epoch in range(int(epochs[0]), int(epochs[-1]) + 1):
+            offset, order = self._order(epoch)
+            here = epochs == epoch
+            starts[here] = offset + order[places[here]].astype(np.int64) * self.context
+        sequences: Batch = self._views[starts].astype(np.int64)
+        return sequences
+
+    def _order(self, epoch: int) -> tuple[int, NDArray[np.uint32]]:
+        if epoch not in self._orders:
+            while len(self._orders) > 1:  # two epochs meet in one batch; older ones can be drawn again
+                del self._orders[min(self._orders)]
+            draw = np.random.default_rng((self.seed, epoch))
+            offset = int(draw.integers(self._offsets))
+            self._orders[epoch] = offset, draw.permutation(np.arange(self.count, dtype=np.uint32))
+        return self._orders[epoch]
+
+
+def evaluation_windows(
+    tokens: Tokens, context: int, limit: int | None = None, size: int | None = None
+) -> Iterator[tuple[Batch, Batch]]:
+    """Inputs and targets, each of shape (at most ``size``, ``context``), the same at every call.
+
+    ``size`` is 8,192 tokens' worth unless given. Without ``limit`` each token but the first is a target
+    exactly once; the last window may be shorter and comes alone. With ``limit``, evenly spaced whole windows
+    of at most ``limit`` targets in all (one shorter window where ``limit`` is below ``context``).
+    """
+    size = size or max(1, 8192 // context)
+    targets = len(tokens) - 1
+    whole, rest = divmod(max(targets, 0), context)
+    if limit is not None and limit < targets:
+        wanted = min(limit // context, whole)
+        starts = np.arange(wanted) * whole // max(wanted, 1) * context
+        rest, last = (0, 0) if wanted else (limit, 0)
+    else:
+        starts = np.arange(whole) * context
+        last = whole * context
+    views = _views(tokens, context) if len(starts) else tokens
+    for first in range(0, len(starts), size):
+        rows = views[starts[first : first + size]].astype(np.int64)
+        yield rows[:, :-1], rows[:, 1:]
+    if rest:
+        row = tokens[last : last + rest + 1].astype(np.int64)[None]
+        yield row[:, :-1], row[:, 1:]
+
+
+def _views(tokens: Tokens, context: int) -> Tokens:
+    """Every window as a view, shape (tokens - context, context + 1): gathers 3-5 times as fast."""
+    views: Tokens = np.lib.stride_tricks.sliding_window_view(np.asarray(tokens), context + 1)
+    return views

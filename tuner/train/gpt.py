@@ -1,0 +1,147 @@
+"""The GPT: pre-norm blocks, causal attention, in pure torch. Shapes are (batch B, tokens T, width W).
+No Lightning, no optimizer, no file here: a model is a function of its spec, the vocabulary and the seed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tuner.spec.trial import ModelSpec
+from tuner.train.shape import head_count, hidden_width
+
+NORMS: dict[str, Callable[[int], nn.Module]] = {
+    "rms": lambda width: nn.RMSNorm(width, eps=1e-6),
+    "layer": lambda width: nn.LayerNorm(width, bias=False),
+}
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu2": lambda x: F.relu(x).square(),  # Primer, arXiv 2109.08668
+    "gelu": F.gelu,
+    "swiglu": lambda x: F.silu(x[..., : x.shape[-1] // 2]) * x[..., x.shape[-1] // 2 :],
+}
+
+
+class Rotary(nn.Module):
+    """Rotary positions (arXiv 2104.09864): turns each half-pair of a head by its position."""
+
+    def __init__(self, head_width: int, context: int) -> None:
+        super().__init__()
+        frequency = 10_000 ** (-torch.arange(0, head_width, 2, dtype=torch.float32) / head_width)
+        angle = torch.outer(torch.arange(context, dtype=torch.float32), frequency)
+        self.register_buffer("cos", angle.cos(), persistent=False)
+        self.register_buffer("sin", angle.sin(), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, H, T, Q) -> the same shape and type."""
+        cos = cast(Tensor, self.cos)[: x.shape[2]].to(x.dtype)
+        sin = cast(Tensor, self.sin)[: x.shape[2]].to(x.dtype)
+        a, b = x.chunk(2, dim=-1)
+        return torch.cat((a * cos - b * sin, a * sin + b * cos), dim=-1)
+
+
+class Attention(nn.Module):
+    """Causal multi-head attention through torch's fused kernel."""
+
+    def __init__(self, spec: ModelSpec, context: int) -> None:
+        super().__init__()
+        self.heads = head_count(spec)
+        self.head_width = spec.width // self.heads
+        self.qk_norm = spec.qk_norm
+        self.dropout = spec.dropout
+        self.qkv = nn.Linear(spec.width, 3 * spec.width, bias=False)
+        self.out = nn.Linear(spec.width, spec.width, bias=False)
+        self.rotary = Rotary(self.head_width, context) if spec.positions == "rotary" else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, W) -> (B, T, W)."""
+        b, t, w = x.shape
+        q, k, v = self.qkv(x).view(b, t, 3, self.heads, self.head_width).permute(2, 0, 3, 1, 4)
+        if self.qk_norm:  # arXiv 2302.05442: keeps the logits of attention bounded at high rates
+            q, k = F.rms_norm(q, (self.head_width,)), F.rms_norm(k, (self.head_width,))
+        if self.rotary is not None:
+            q, k = self.rotary(q), self.rotary(k)
+        dropout = self.dropout if self.training else 0.0
+        y = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)
+        return cast(Tensor, self.out(y.transpose(1, 2).reshape(b, t, w)))
+
+
+class FeedForward(nn.Module):
+    """Two matrices around an activation; SwiGLU's gate is the second half of the first matrix."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        hidden = hidden_width(spec)
+        self.up = nn.Linear(spec.width, (2 if spec.activation == "swiglu" else 1) * hidden, bias=False)
+        self.out = nn.Linear(hidden, spec.width, bias=False)
+        self.activation = ACTIVATIONS[spec.activation]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, W) -> (B, T, W)."""
+        return cast(Tensor, self.out(self.activation(self.up(x))))
+
+
+class Block(nn.Module):
+    """x + attention(norm(x)), then x + feed-forward(norm(x))."""
+
+    def __init__(self, spec: ModelSpec, context: int) -> None:
+        super().__init__()
+        self.norm_attention = NORMS[spec.norm](spec.width)
+        self.attention = Attention(spec, context)
+        self.norm_mlp = NORMS[spec.norm](spec.width)
+        self.mlp = FeedForward(spec)
+        self.dropout = nn.Dropout(spec.dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, W) -> (B, T, W)."""
+        x = x + self.dropout(self.attention(self.norm_attention(x)))
+        return cast(Tensor, x + self.dropout(self.mlp(self.norm_mlp(x))))
+
+
+class GPT(nn.Module):
+    """Token ids in, logits or losses out; at most ``context`` tokens a sequence."""
+
+    def __init__(self, spec: ModelSpec, vocab: int, context: int) -> None:
+        super().__init__()
+        self.spec, self.vocab, self.context = spec, vocab, context
+        self.tokens = nn.Embedding(vocab, spec.width)
+        self.positions = nn.Embedding(context, spec.width) if spec.positions == "learned" else None
+        self.dropout = nn.Dropout(spec.dropout)
+        self.blocks = nn.ModuleList(Block(spec, context) for _ in range(spec.depth))
+        self.norm = NORMS[spec.norm](spec.width)
+        # a tied head is the embedding itself: no second name in the state dict
+        self.head = nn.Linear(spec.width, vocab, bias=False) if spec.head == "untied" else None
+        self._init_weights()
+
+    def _init_weights(self) -> None:
+        """GPT-2's 0.02; what writes into the residual stream starts at zero or is scaled down with depth."""
+        for name, parameter in self.named_parameters():
+            if parameter.ndim < 2:
+                continue
+            if not name.endswith(".out.weight"):
+                nn.init.normal_(parameter, std=0.02)
+            elif self.spec.zero_init:
+                nn.init.zeros_(parameter)
+            else:
+                nn.init.normal_(parameter, std=0.02 / math.sqrt(2 * self.spec.depth))
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """ids (B, T) -> logits (B, T, vocabulary)."""
+        x = self.tokens(ids)
+        if self.positions is not None:
+            x = x + self.positions.weight[: ids.shape[1]]
+        x = self.dropout(x)
+        for block in self.blocks:
+            x = block(x)
+        x = self.norm(x)
+        return cast(Tensor, F.linear(x, self.tokens.weight) if self.head is None else self.head(x))
+
+    def loss(self, ids: Tensor, targets: Tensor, reduction: str = "mean") -> Tensor:
+        """Cross entropy in nats, always in fp32: ids and targets (B, T) -> a scalar (mean or sum over tokens)."""
+        logits = self(ids).float().view(-1, self.vocab)
+        return F.cross_entropy(logits, targets.reshape(-1), reduction=reduction)

@@ -1,0 +1,202 @@
+"""The life of a trial between its steps: rows, milestones, checkpoints, verdicts, interruption.
+It turns what the module computes into what the driver hears; it never builds a model or reads a corpus.
+"""
+
+from __future__ import annotations
+
+import math
+import resource
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback
+
+from tuner.spec.records import Measurement, Outcome, Preparing, Started, State, Verdict
+from tuner.train import checkpoint
+from tuner.train.corpus import Corpus
+from tuner.train.cursor import evaluation_windows
+from tuner.train.meter import Meter
+from tuner.train.module import GPTModule
+
+
+class Link(Protocol):
+    """The trainer's side of the line to the driver."""
+
+    def preparing(self, work: Preparing) -> None: ...
+
+    def started(self, started: Started) -> None: ...
+
+    def report(self, measurement: Measurement) -> Verdict:
+        """Send a row; at a milestone, wait for the driver's verdict."""
+
+    def interrupted(self) -> bool:
+        """Asked after every step: must the trial write a checkpoint and leave now?"""
+
+
+class _Interrupted(Exception):
+    """The driver wants the worker back; raised between two batches of an evaluation."""
+
+
+class Life(Callback):
+    """What happens after a step: rows, milestones, checkpoints, verdicts; and the outcome, once there is one."""
+
+    def __init__(
+        self, module: GPTModule, meter: Meter, corpus: Corpus, folder: Path, link: Link, facts: dict[str, Any]
+    ) -> None:
+        self.module, self.meter, self.corpus, self.folder, self.link = module, meter, corpus, folder, link
+        self.record = {"trial": module.spec.as_data(), "facts": facts}
+        info = corpus.info
+        self.tokens_per_byte = info.tokens[1] / info.bytes[1]
+        self.outcome: Outcome | None = None
+        self.last: checkpoint.Saved | None = None
+        self.best: checkpoint.Saved | None = None
+
+    def resume(self, sound: Sequence[checkpoint.Saved]) -> None:
+        """Go on from the newest of the trial's checkpoints.
+
+        Its measurement is sent again, because the driver may have died before it heard it.
+        """
+        for saved in reversed(sound):
+            self._consider(saved)
+        self.last = sound[0]
+        self.module.restore(*checkpoint.load(self.last))
+        self.meter.restore(self.last.spent, self.last.reached)
+        if self.last.last is not None:
+            self._obey(self.link.report(self.last.last))
+
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        self.meter.step()
+        if self.meter.row_due or self.meter.due:
+            self.meter.pause()
+            self.reckon()
+            self.meter.go()
+        if self.outcome is None and self.link.interrupted():
+            self._leave()
+        if self.outcome is not None or self.meter.done:
+            trainer.should_stop = True
+
+    def reckon(self) -> None:
+        """Write the row that is due, and every milestone that is due with its evaluation and checkpoint."""
+        metrics: dict[str, float] = {}
+        if self.meter.row_due:
+            train_loss = self.module.take_loss()
+            if not math.isfinite(train_loss):
+                self.outcome = Outcome(
+                    State.DIVERGED, f"training loss {train_loss} at step {self.meter.spent.steps}"
+                )
+                return
+            metrics = {
+                "train_loss": train_loss,
+                "lr": self.module.rate * self.module.spec.optim.lr,
+                "grad_norm": float(self.module.grad_norm),
+                "tokens_per_second": self.meter.row_written(),
+                "memory_mb": _memory_mb(self.module.device),
+            }
+        if self.meter.due is None:
+            self.link.report(self._measured(metrics, None))
+            return
+        try:
+            metrics |= self._validate()
+        except _Interrupted:
+            self.link.report(self._measured(metrics, None))
+            self._leave()
+            return
+        while (milestone := self.meter.due) is not None and self.outcome is None:
+            self._milestone(milestone, metrics)
+
+    def _milestone(self, milestone: int, metrics: dict[str, float]) -> None:
+        """First the checkpoint, then the report: what the driver has heard is on disk."""
+        if not math.isfinite(metrics["val_loss"]):
+            self.outcome = Outcome(
+                State.DIVERGED, f"validation loss {metrics['val_loss']} at milestone {milestone}"
+            )
+            return
+        self.meter.reached = milestone
+        measurement = self._measured(metrics, milestone)
+        self._save(measurement)
+        self._obey(self.link.report(measurement))
+
+    def _obey(self, verdict: Verdict) -> None:
+        match verdict:
+            case Verdict.CONTINUE:
+                if self.meter.done and self.meter.due is None:
+                    self.outcome = self._ended(State.COMPLETE, "the budget is spent")
+            case Verdict.STOP:
+                self.outcome = self._ended(
+                    State.PRUNED, f"stopped by the pruner at milestone {self.meter.reached}"
+                )
+
+    def _leave(self) -> None:
+        if self.last is None or self.last.spent.steps != self.meter.spent.steps:
+            self._save(None if self.last is None else self.last.last)
+        self.outcome = self._ended(State.INTERRUPTED, f"interrupted at step {self.meter.spent.steps}")
+
+    def _ended(self, state: State, reason: str) -> Outcome:
+        if state is not State.INTERRUPTED:
+            self._retain()
+        if self.best is None:
+            return Outcome(state, reason)
+        return Outcome(state, reason, checkpoint=self.best.folder.name, sha256=self.best.sha256)
+
+    def _validate(self) -> dict[str, float]:
+        def each() -> None:
+            if self.link.interrupted():
+                raise _Interrupted
+
+        data = self.module.spec.data
+        # so few sequences at once that their logits stay below 128 MiB
+        size = max(1, min(8192, 2**25 // self.corpus.info.vocab) // data.context)
+        windows = evaluation_windows(self.corpus.tokens("val"), data.context, data.val_tokens, size)
+        loss = self.module.evaluate(windows, each)
+        return {
+            "val_loss": loss,
+            "val_bpb": loss / math.log(2) * self.tokens_per_byte,
+            "val_perplexity": math.exp(min(loss, 700.0)),
+        }
+
+    def _measured(self, metrics: dict[str, float], milestone: int | None) -> Measurement:
+        return Measurement(self.meter.spent, metrics, milestone, time_ms=time.time_ns() // 1_000_000)
+
+    def _save(self, measurement: Measurement | None) -> None:
+        before = self.last
+        self.last = checkpoint.save(
+            self.folder,
+            self.module.gpt.state_dict(),
+            self.module.training_state(),
+            self.record,
+            self.meter.spent,
+            self.meter.reached,
+            measurement,
+        )
+        self._consider(self.last)
+        self._retain(before)  # while it trains, one more: should the newest be damaged
+
+    def _retain(self, extra: checkpoint.Saved | None = None) -> None:
+        keep = {saved.folder for saved in (self.last, self.best, extra) if saved is not None}
+        checkpoint.retain(self.folder, keep)
+
+    def _consider(self, saved: checkpoint.Saved) -> None:
+        """Keep the lowest validation loss; a checkpoint made between milestones has none of its own."""
+        loss = _own_loss(saved)
+        if loss is not None and (self.best is None or loss <= (_own_loss(self.best) or math.inf)):
+            self.best = saved
+
+
+def _own_loss(saved: checkpoint.Saved) -> float | None:
+    measured = saved.last
+    if measured is None or measured.spent.steps != saved.spent.steps:
+        return None
+    return measured.metrics["val_loss"]
+
+
+def _memory_mb(device: torch.device) -> float:
+    """Peak memory so far: of the device where it has its own, else resident memory of the process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e6
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak / 1e3

@@ -1,0 +1,67 @@
+"""The split: which part (train, validation, test) each piece of text belongs to, decided while it streams.
+Nothing here reads a file itself or knows tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import floor
+from typing import Literal
+
+from tuner.train.blocks import character_start, file_blocks
+from tuner.train.source import Source
+
+Part = Literal["train", "val", "test"]
+PARTS: tuple[Part, Part, Part] = ("train", "val", "test")
+Split = tuple[float, float, float]
+"""Shares of the text's bytes, in the order of PARTS; they add up to 1."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A block of text for ``PARTS[part]``: ``size`` UTF-8 bytes that ``opens`` a document or goes on."""
+
+    part: int
+    text: str
+    size: int
+    opens: bool
+
+
+def pieces(source: Source, split: Split, only: int | None = None) -> Iterator[Piece]:
+    """Stream the text with its parts, always the same; ``only`` leaves the other parts' text unread.
+
+    One text without documents is cut at the shares' bytes, moved forward to the next character: train first,
+    test last. A document goes whole to the part that is furthest below its share of all bytes so far, the
+    document's among them; to the first of equals. So shares hold to about a document, ten of one size split
+    8 / 1 / 1 at 80/10/10, and long documents lean to the largest part. A part with share 0 gets nothing.
+
+    Raises:
+        DataError: as the source's stream does.
+    """
+    if source.documents is None:
+        yield from _contiguous(source, split, only)
+        return
+    given = [0, 0, 0]
+    for document in source.documents():
+        total = sum(given) + document.size
+        lacking = [
+            share * total - had if share else float("-inf") for share, had in zip(split, given, strict=True)
+        ]
+        part = lacking.index(max(lacking))
+        given[part] += document.size
+        if only in (None, part):
+            opens = True
+            for text in document.blocks:
+                yield Piece(part, text, len(text.encode()), opens)
+                opens = False
+
+
+def _contiguous(source: Source, split: Split, only: int | None) -> Iterator[Piece]:
+    path, size = source.files[0], source.stamps[0][0]
+    first = character_start(path, floor(size * split[0]))
+    second = character_start(path, floor(size * (split[0] + split[1]))) if split[2] else size
+    for part, (start, end) in enumerate(((0, first), (first, second), (second, size))):
+        if only in (None, part):
+            for text in file_blocks(path, start, end):
+                yield Piece(part, text, len(text.encode()), False)

@@ -1,0 +1,298 @@
+"""Tokenizers: text to token ids and back, by bytes, characters, a trained BPE or a tokenizer.json.
+The tokenizers library is loaded only where a BPE is; nothing here knows parts or corpora.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tuner.spec.errors import DataError
+from tuner.spec.trial import TokenizerSpec, digest
+
+Ids = NDArray[np.unsignedinteger[Any]]
+END = "<|endoftext|>"
+BPE_VOCAB = 1024
+"""Vocabulary of a trained BPE where the spec says nothing."""
+BPE_BYTES = 64 * 1024 * 1024
+"""A BPE is trained on at most so many bytes of the training part."""
+_ENDS = (END, "<|end_of_text|>", "<|eot_id|>", "</s>", "<eos>", "[SEP]")  # of tokenizer.json files in use
+_FILE = "tokenizer.json"
+_STATE = "tokenizer_state.json"
+
+
+class Tokenizer(Protocol):
+    """Text to ids and back. ``end`` is the end-of-text id, None where there is none."""
+
+    @property
+    def vocab(self) -> int:
+        """One above the greatest id."""
+
+    @property
+    def end(self) -> int | None: ...
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits of all that decides what ids a text gets."""
+
+    def encode(self, texts: list[str]) -> list[Ids]:
+        """One array of ids, shape (tokens,), for each text; ``end`` is never among them."""
+
+    def decode(self, ids: Sequence[int] | Ids) -> str:
+        """The text; the end of a text reads ``<|endoftext|>``, what has no character U+FFFD."""
+
+    def save(self, folder: Path) -> None:
+        """Write what ``load_tokenizer`` reads; not atomic, the caller's folder is."""
+
+
+class ByteTokenizer:
+    """The 256 bytes of UTF-8, and an end-of-text id."""
+
+    vocab = 257
+    end: int | None = 256
+
+    @property
+    def fingerprint(self) -> str:
+        return digest({"kind": "byte"})[:16]
+
+    def encode(self, texts: list[str]) -> list[Ids]:
+        return [np.frombuffer(text.encode(), np.uint8) for text in texts]
+
+    def decode(self, ids: Sequence[int] | Ids) -> str:
+        def text(run: Ids) -> str:
+            return run.astype(np.uint8).tobytes().decode(errors="replace")
+
+        return _between_ends(ids, 256, text)
+
+    def save(self, folder: Path) -> None:
+        _write_state(folder, {"kind": "byte"})
+
+
+class CharTokenizer:
+    """Known ``characters`` in the order of their ids, an unknown id and, with documents, an end."""
+
+    def __init__(self, characters: str, documents: bool) -> None:
+        self.characters, self.documents = characters, documents
+        self.unknown = len(characters)
+        self.vocab = len(characters) + 1 + documents
+        self.end = self.unknown + 1 if documents else None
+        codes = _codes(characters)
+        self._text = np.append(codes, np.uint32(0xFFFD))
+        self._ids = np.full(0x110000, self.unknown, np.uint32)
+        self._ids[codes] = np.arange(len(codes), dtype=np.uint32)
+
+    @property
+    def fingerprint(self) -> str:
+        return digest(self._state())[:16]
+
+    def encode(self, texts: list[str]) -> list[Ids]:
+        return [self._ids[_codes(text)] for text in texts]
+
+    def decode(self, ids: Sequence[int] | Ids) -> str:
+        def text(run: Ids) -> str:
+            return self._text[run].tobytes().decode("utf-32-le", errors="replace")
+
+        return _between_ends(ids, self.end, text)
+
+    def save(self, folder: Path) -> None:
+        _write_state(folder, self._state())
+
+    def _state(self) -> dict[str, Any]:
+        return {"kind": "char", "characters": self.characters, "documents": self.documents}
+
+
+class LibraryTokenizer:
+    """One of the ``tokenizers`` library, from the content of a tokenizer.json; it adds no special tokens."""
+
+    def __init__(self, content: str) -> None:
+        """Raises ValueError where the library cannot read ``content``."""
+        from tokenizers import Tokenizer as Library
+
+        self.content = content
+        try:
+            self._library = Library.from_str(content)
+        except Exception as error:  # the library raises bare Exception
+            raise ValueError(str(error)) from error
+        self._library.no_padding()
+        self._library.no_truncation()
+        self._library.encode_special_tokens = True  # a document that says <|endoftext|> does not end there
+        words = self._library.get_vocab()
+        self.vocab = max(words.values(), default=0) + 1
+        self.end: int | None = next((words[word] for word in _ENDS if word in words), None)
+
+    @property
+    def fingerprint(self) -> str:
+        return hashlib.sha256(self.content.encode()).hexdigest()[:16]
+
+    def encode(self, texts: list[str]) -> list[Ids]:
+        with _all_cores():
+            found = self._library.encode_batch_fast(texts, add_special_tokens=False)
+        return [np.array(encoding.ids, np.uint32) for encoding in found]
+
+    def decode(self, ids: Sequence[int] | Ids) -> str:
+        return self._library.decode([int(i) for i in ids], skip_special_tokens=False)
+
+    def save(self, folder: Path) -> None:
+        (folder / _FILE).write_text(self.content, encoding="utf-8", newline="\n")
+        _write_state(folder, {"kind": "library"})
+
+
+def tokenizer_key(spec: TokenizerSpec) -> list[Any]:
+    """What of the spec decides the tokens, as JSON-ready data; loads no library.
+
+    Raises:
+        DataError: a tokenizer file is missing or unreadable.
+    """
+    if spec.kind == "file":
+        return ["file", hashlib.sha256(_content(spec).encode()).hexdigest()]
+    return [spec.kind, (spec.vocab or BPE_VOCAB) if spec.kind == "bpe" else None]
+
+
+def build_tokenizer(spec: TokenizerSpec, texts: Iterable[str], documents: bool) -> Tokenizer:
+    """Make the tokenizer that ``spec`` asks for; ``texts`` are the training part's blocks, read as needed.
+
+    Raises:
+        DataError: a tokenizer file is missing or invalid.
+    """
+    return TOKENIZER[spec.kind](spec, texts, documents)
+
+
+def load_tokenizer(folder: Path) -> Tokenizer:
+    """Read what ``Tokenizer.save`` wrote.
+
+    Raises:
+        DataError: nothing was saved there, or it is damaged.
+    """
+    try:
+        state = json.loads((folder / _STATE).read_text(encoding="utf-8"))
+        match state["kind"]:
+            case "byte":
+                return ByteTokenizer()
+            case "char":
+                return CharTokenizer(state["characters"], state["documents"])
+            case "library":
+                return LibraryTokenizer((folder / _FILE).read_text(encoding="utf-8"))
+        raise ValueError(f"unknown kind {state['kind']!r}")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"tokenizer: cannot read the one saved in {folder}: {error}; build the corpus again"
+        ) from error
+
+
+def _byte(spec: TokenizerSpec, texts: Iterable[str], documents: bool) -> Tokenizer:
+    return ByteTokenizer()
+
+
+def _char(spec: TokenizerSpec, texts: Iterable[str], documents: bool) -> Tokenizer:
+    seen = np.zeros(0x110000, np.bool_)
+    for text in texts:
+        seen[_codes(text)] = True
+    return CharTokenizer(np.flatnonzero(seen).astype("<u4").tobytes().decode("utf-32-le"), documents)
+
+
+def _bpe(spec: TokenizerSpec, texts: Iterable[str], documents: bool) -> Tokenizer:
+    from tokenizers import Tokenizer as Library
+    from tokenizers import decoders, models, pre_tokenizers, trainers
+
+    library = Library(models.BPE())
+    library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    library.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=spec.vocab or BPE_VOCAB,
+        special_tokens=[END],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    with _all_cores():
+        library.train_from_iterator(_first(texts, BPE_BYTES), trainer)
+    return LibraryTokenizer(library.to_str())
+
+
+def _file(spec: TokenizerSpec, texts: Iterable[str], documents: bool) -> Tokenizer:
+    try:
+        return LibraryTokenizer(_content(spec))
+    except ValueError as error:
+        raise DataError(
+            f"data.tokenizer.path: {spec.path} is not a tokenizer: {error}; expected a tokenizer.json of the "
+            "tokenizers library"
+        ) from error
+
+
+def _content(spec: TokenizerSpec) -> str:
+    path = Path(spec.path or "").expanduser()
+    try:
+        return path.read_bytes().decode()
+    except OSError as error:
+        raise DataError(
+            f"data.tokenizer.path: cannot read {spec.path} (from the folder {Path.cwd()}): "
+            f"{error.strerror or error}; expected the path of a tokenizer.json"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"data.tokenizer.path: {spec.path} is not text at byte {error.start}; expected a tokenizer.json"
+        ) from error
+
+
+def _first(texts: Iterable[str], size: int) -> Iterator[str]:
+    for text in texts:
+        yield text
+        size -= len(text.encode())
+        if size <= 0:
+            return
+
+
+def _codes(text: str) -> NDArray[np.uint32]:
+    return np.frombuffer(text.encode("utf-32-le", errors="surrogatepass"), "<u4")
+
+
+def _between_ends(ids: Sequence[int] | Ids, end: int | None, text: Callable[[Ids], str]) -> str:
+    numbers = np.asarray(ids, np.uint32)
+    if end is None:
+        return text(numbers)
+    runs = np.split(numbers, np.flatnonzero(numbers == end))
+    return END.join(text(run[1:] if number else run) for number, run in enumerate(runs))
+
+
+def _write_state(folder: Path, state: dict[str, Any]) -> None:
+    (folder / _STATE).write_text(json.dumps(state), encoding="utf-8")
+
+
+_pool: list[int] = []  # the process whose threads the library uses, once it does
+
+
+@contextmanager
+def _all_cores() -> Iterator[None]:
+    """Let the library use every core now, and be silent and safe when this process forks later.
+
+    Its thread pool does not survive a fork: a child that used it would hang, so there it works on one core.
+    An environment that already says TOKENIZERS_PARALLELISM is left alone.
+    """
+    name = "TOKENIZERS_PARALLELISM"
+    ours = bool(_pool)
+    if name in os.environ and not ours:
+        yield
+        return
+    if not ours:
+        _pool.append(os.getpid())
+    os.environ[name] = "true" if _pool[0] == os.getpid() else "false"
+    try:
+        yield
+    finally:
+        os.environ[name] = "false"
+
+
+TOKENIZER: dict[str, Callable[[TokenizerSpec, Iterable[str], bool], Tokenizer]] = {
+    "bpe": _bpe,
+    "byte": _byte,
+    "char": _char,
+    "file": _file,
+}
+"""kind -> builder; a test holds its keys equal to the spec's."""
