@@ -33,20 +33,21 @@ def work(job: Job, pipe: Connection, device: str, threads: int | None) -> None:
         case DataJob():
             link.send(_prepare(job, link))
         case DevicesJob():
-            link.send(_devices())
+            from tuner.train.device import accelerators
+
+            link.send(accelerators())
     pipe.close()
 
 
 def _train(job: TrialJob, link: PipeLink, device: str, threads: int | None) -> Outcome:
-    import torch
-
+    from tuner.train.device import is_out_of_memory
     from tuner.train.fit import Place, fit
 
     place = Place(job.folder, job.corpora, device, threads)
     try:
         return fit(job.spec, job.milestones, place, link, job.code_version)
     except Exception as error:
-        if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error):
+        if is_out_of_memory(error):
             return Outcome(State.INFEASIBLE, f"out of memory on {device}: {_first_line(error)}")
         job.folder.mkdir(parents=True, exist_ok=True)
         (job.folder / "error.txt").write_text(traceback.format_exc())
@@ -60,12 +61,6 @@ def _prepare(job: DataJob, link: PipeLink) -> object:
         return open_corpus(job.data, job.corpora, link.preparing).info
     except TunerError as error:
         return error
-
-
-def _devices() -> list[str]:
-    import torch
-
-    return [f"cuda:{index}" for index in range(torch.cuda.device_count())]
 
 
 def _first_line(error: BaseException) -> str:

@@ -5,21 +5,19 @@ It turns what the module computes into what the driver hears; it never builds a 
 from __future__ import annotations
 
 import math
-import resource
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import lightning as L
-import torch
 from lightning.pytorch.callbacks import Callback
 
 from tuner.spec.records import Measurement, Outcome, Preparing, Started, State, Verdict
 from tuner.train import checkpoint
 from tuner.train.corpus import Corpus
 from tuner.train.cursor import evaluation_windows
+from tuner.train.device import peak_memory_mb
 from tuner.train.meter import Meter
 from tuner.train.module import GPTModule
 
@@ -95,7 +93,7 @@ class Life(Callback):
                 "lr": self.module.rate * self.module.spec.optim.lr,
                 "grad_norm": float(self.module.grad_norm),
                 "tokens_per_second": self.meter.row_written(),
-                "memory_mb": _memory_mb(self.module.device),
+                "memory_mb": peak_memory_mb(self.module.device),
             }
         if self.meter.due is None:
             self.link.report(self._measured(metrics, None))
@@ -192,11 +190,3 @@ def _own_loss(saved: checkpoint.Saved) -> float | None:
     if measured is None or measured.spent.steps != saved.spent.steps:
         return None
     return measured.metrics["val_loss"]
-
-
-def _memory_mb(device: torch.device) -> float:
-    """Peak memory so far: of the device where it has its own, else resident memory of the process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 1e6
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1e6 if sys.platform == "darwin" else peak / 1e3
