@@ -83,6 +83,50 @@ def show(
             print_trial(Console(), record, trial)
 
 
+@app.command()
+def sync(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[STUDY]", help="one study [default: every one in runs/]")
+    ] = None,
+    tracking: Annotated[
+        str | None, typer.Option(help="MLflow URI [default: MLFLOW_TRACKING_URI, else sqlite:///mlflow.db]")
+    ] = None,
+) -> None:
+    """Mirror to MLflow what it is missing of the studies in runs/."""
+    from tuner.study.mirror import sync_studies
+
+    with errors_as_sentences():
+        sync_studies(name, tracking)
+
+
+@bench.command("workers")
+def bench_workers(
+    pairs: Annotated[int, typer.Option(help="alternating pairs; the median counts")] = 3,
+) -> None:
+    """Tokens a second: two workers of one thread against one worker of two threads, at width 128."""
+    from tuner.bench.workers import compare_workers
+
+    compare_workers(pairs)
+
+
+@bench.command("tracking")
+def bench_tracking(
+    pairs: Annotated[int, typer.Option(help="alternating rounds; the median counts")] = 3,
+) -> None:
+    """Training time and exit delay with MLflow present, absent from the start, and none at all."""
+    from tuner.bench.tracking import compare_tracking
+
+    compare_tracking(pairs)
+
+
+@bench.command("data")
+def bench_data(megabytes: Annotated[int, typer.Option("--mb", help="size of the text")] = 200) -> None:
+    """Time and peak memory of tokenising a large text file."""
+    from tuner.bench.data import measure_tokenising
+
+    measure_tokenising(megabytes)
+
+
 def main() -> None:
     """Entry of the ``tuner`` script."""
     app()

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tuner.spec.fields import LEAVES, values_of
+from tuner.spec.dimensions.fields import LEAVES, values_of
+from tuner.spec.dimensions.rules import Rule
 from tuner.spec.records import Value
-from tuner.spec.rules import Rule
 from tuner.spec.trial import ModelSpec, OptimSpec, TrialSpec
 
 TRIAL = TrialSpec(model=ModelSpec(depth=7, width=256), optim=OptimSpec(kind="muon", clip=None), batch=64)

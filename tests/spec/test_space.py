@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from tuner.spec.dimension import ChoiceDim, Dimension, FloatDim, IntDim, in_words
-from tuner.spec.fields import LEAVES, values_of
+from tuner.spec.dimensions.dimension import ChoiceDim, Dimension, FloatDim, IntDim, in_words
+from tuner.spec.dimensions.fields import LEAVES, values_of
+from tuner.spec.dimensions.space import NOT_SEARCHED, Space
 from tuner.spec.records import Value
-from tuner.spec.space import NOT_SEARCHED, Space
 from tuner.spec.trial import TrialSpec
 
 BASE = values_of(TrialSpec())

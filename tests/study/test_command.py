@@ -104,10 +104,7 @@ def test_optuna_and_mlflow_hold_equal_values(done: Done) -> None:
 
 def test_a_trial_carries_the_facts_the_dashboard_stands_on(done: Done) -> None:
     facts = done.trials[0]["facts"]
-    for name in (
-        "seed tokens flops seconds parameters data_fingerprint tokenizer_fingerprint spec_hash checkpoint "
-        "checkpoint_sha256 mlflow_run device code_version outcome reason"
-    ).split():
+    for name in ["seed", "tokens", "flops", "seconds", "parameters", "data_fingerprint", "tokenizer_fingerprint", "spec_hash", "checkpoint", "checkpoint_sha256", "mlflow_run", "device", "code_version", "outcome", "reason"]:
         assert facts[name] not in (None, ""), name
 
 

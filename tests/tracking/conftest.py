@@ -10,18 +10,12 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from tracking_helpers import Server
 
 from tuner.tracking.store import create
-
-
-@dataclass(frozen=True)
-class Server:
-    port: int
-    folder: Path  # its working folder: mlflow.db and mlartifacts lie here
 
 
 @pytest.fixture(scope="session")

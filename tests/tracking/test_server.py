@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Server
-from tracking_helpers import SPEC, gate, row, spooled, stored
+from tracking_helpers import SPEC, Server, gate, row, spooled, stored
 
 from tuner.spec.errors import StoreError
 from tuner.spec.records import Outcome, State

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import sqlite3
 import time
@@ -82,6 +83,26 @@ def _forked(work: object, *arguments: object) -> int:
         status = 0
     finally:
         os._exit(status)
+
+
+def test_a_store_whose_writer_was_killed_in_the_middle_is_taken_up(made_store: Path, tmp_path: Path) -> None:
+    """SQLite must undo the half-done write first, which a read-only opening cannot."""
+    path = Path(shutil.copy(made_store, tmp_path / "mlflow.db"))
+
+    def die_writing() -> None:
+        database = sqlite3.connect(path, isolation_level=None)
+        database.execute("PRAGMA cache_size = 1")  # so that the file itself is half written
+        database.execute("BEGIN")
+        database.executemany(
+            "INSERT INTO metrics VALUES (?, 1, 1, 'r', 1, 0)", ((str(i),) for i in range(5000))
+        )
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    os.waitpid(_forked(die_writing), 0)
+    assert path.with_name("mlflow.db-journal").stat().st_size > 0
+    create(path)
+    assert not path.with_name("mlflow.db-journal").exists()
+    assert _tables(path) == _tables(made_store)
 
 
 def test_sixteen_processes_at_once_make_one_store(made_store: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import sqlite3
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,12 @@ SPEC = {
     "optim": {"lr": 1e-3, "betas": [0.9, 0.99]},
     "budget": "1M tokens",
 }
+
+
+@dataclass(frozen=True)
+class Server:
+    port: int
+    folder: Path  # its working folder: mlflow.db and mlartifacts lie here
 
 
 def row(step: int, milestone: int | None = None, **metrics: float) -> Measurement:

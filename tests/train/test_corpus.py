@@ -39,9 +39,7 @@ def shelf(tmp_path: Path) -> DataSpec:
 
 def text_spec(path: Path, text: str, **fields: Any) -> DataSpec:
     path.write_bytes(text.encode())
-    return DataSpec(
-        **{"source": "text", "path": str(path), "context": 16, "tokenizer": {"kind": "byte"}, **fields}
-    )
+    return DataSpec(**{"source": "text", "path": str(path), "context": 16, "tokenizer": {"kind": "byte"}, **fields})
 
 
 def change(data: DataSpec, **fields: Any) -> DataSpec:
@@ -64,13 +62,9 @@ def folders(root: Path) -> list[Path]:
     st.lists(st.integers(1, 5_000), max_size=60),
     st.sampled_from([(0.8, 0.1, 0.1), (0.9, 0.1, 0.0), (0.5, 0.25, 0.25), (0.98, 0.02, 0.0)]),
 )
-def test_documents_go_whole_to_parts_near_their_shares(
-    sizes: list[int], split: tuple[float, float, float]
-) -> None:
+def test_documents_go_whole_to_parts_near_their_shares(sizes: list[int], split: tuple[float, float, float]) -> None:
     def source() -> Source:
-        return Source(
-            "x", "", lambda: iter([Document(n, [chr(97 + i % 26) * n]) for i, n in enumerate(sizes)])
-        )
+        return Source("x", "", lambda: iter([Document(n, [chr(97 + i % 26) * n]) for i, n in enumerate(sizes)]))
 
     found = list(pieces(source(), split))
     assert [piece.size for piece in found] == sizes, "in order, each once"
@@ -88,10 +82,13 @@ def test_ten_equal_documents_split_eight_one_one() -> None:
     assert [parts.count(part) for part in range(3)] == [8, 1, 1]
 
 
+def test_the_share_of_a_document_counts_before_it_is_placed() -> None:
+    source = Source("x", "", lambda: iter([Document(n, ["x" * n]) for n in (10, 1000, 30, 30)]))
+    assert [piece.part for piece in pieces(source, (0.8, 0.1, 0.1))] == [0, 0, 1, 2]
+
+
 @pytest.mark.parametrize("split", [(0.8, 0.1, 0.1), (0.9, 0.1, 0.0), (1 / 3, 1 / 3, 1 / 3)])
-def test_one_text_is_cut_at_its_shares(
-    book: DataSpec, tmp_path: Path, split: tuple[float, float, float]
-) -> None:
+def test_one_text_is_cut_at_its_shares(book: DataSpec, tmp_path: Path, split: tuple[float, float, float]) -> None:
     corpus = open_corpus(change(book, split=split), tmp_path / "c")
     parts = built(corpus)
     assert "".join(parts.values()) == TEXT
@@ -129,9 +126,7 @@ def test_an_end_of_text_stands_between_documents(shelf: DataSpec, tmp_path: Path
 
 
 def test_a_char_vocabulary_comes_from_the_training_part_alone(tmp_path: Path) -> None:
-    data = text_spec(
-        tmp_path / "t.txt", "ab" * 400 + "xyz" * 40, tokenizer={"kind": "char"}, split=(0.8, 0.2, 0)
-    )
+    data = text_spec(tmp_path / "t.txt", "ab" * 400 + "xyz" * 40, tokenizer={"kind": "char"}, split=(0.8, 0.2, 0))
     corpus = open_corpus(data, tmp_path / "c")
     assert corpus.info.vocab == 3, "a, b and unknown; one text has no end"
     assert set(built(corpus)["val"]) == {"a", "b", "\ufffd"}
@@ -160,9 +155,7 @@ def test_a_large_vocabulary_takes_four_bytes_a_token(tmp_path: Path) -> None:
 
 
 def test_rows_become_a_corpus_and_unknown_sizes_are_told_in_megabytes(tmp_path: Path) -> None:
-    (tmp_path / "rows.jsonl").write_text(
-        "\n".join(json.dumps({"body": f"row {i} says hello"}) for i in range(200))
-    )
+    (tmp_path / "rows.jsonl").write_text("\n".join(json.dumps({"body": f"row {i} says hello"}) for i in range(200)))
     told: list[Preparing] = []
     data = DataSpec(
         source="json", path=str(tmp_path / "rows.jsonl"), column="body", context=16, tokenizer={"kind": "bpe"}
@@ -190,9 +183,7 @@ def test_the_key_is_what_decides_the_tokens(book: DataSpec, tmp_path: Path) -> N
     others.append(book)
     keys = {open_corpus(other, root).info.fingerprint for other in others}
     assert len(keys | {info.fingerprint}) == 4
-    assert corpus.tokens("val").tolist() == list(built(corpus)["val"].encode()), (
-        "an old corpus is left as it was"
-    )
+    assert corpus.tokens("val").tolist() == list(built(corpus)["val"].encode()), "an old corpus is left as it was"
 
 
 def test_progress_is_told_by_bytes_and_never_goes_back(tmp_path: Path) -> None:
@@ -273,9 +264,7 @@ def test_four_processes_at_once_build_once(tmp_path: Path) -> None:
     assert len(folders(tmp_path / "c")) == 1
 
 
-def test_a_killed_builder_leaves_nothing_half_and_the_next_call_succeeds(
-    book: DataSpec, tmp_path: Path
-) -> None:
+def test_a_killed_builder_leaves_nothing_half_and_the_next_call_succeeds(book: DataSpec, tmp_path: Path) -> None:
     root = tmp_path / "c"
     process = builder(book, root, "stall")
     assert process.stdin

@@ -43,9 +43,7 @@ def test_stdlib_is_the_library_without_its_tests() -> None:
     source = open_source(DataSpec())
     parts = [path.parts for path in source.files]
     assert parts == sorted(parts)
-    assert not {"test", "tests", "idle_test", "site-packages", "__pycache__"} & {
-        p for path in parts for p in path
-    }
+    assert not {"test", "tests", "idle_test", "site-packages", "__pycache__"} & {p for path in parts for p in path}
     assert source.size is not None
     assert 8e6 < source.size < 20e6
     assert source.documents is not None
@@ -55,9 +53,7 @@ def test_stdlib_is_the_library_without_its_tests() -> None:
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    text=st.text(st.sampled_from("ab \n\r\té漢🎈"), max_size=300), block=st.integers(4, 40), data=st.data()
-)
+@given(text=st.text(st.sampled_from("ab \n\r\té漢🎈"), max_size=300), block=st.integers(4, 40), data=st.data())
 def test_file_blocks_are_the_file_cut_between_characters(
     text: str, block: int, data: st.DataObject, tmp_path: Path
 ) -> None:
@@ -199,9 +195,7 @@ def test_a_data_set_folder_is_read_as_from_the_hub_up_to_the_cap(tmp_path: Path)
     folder = tmp_path / "set"
     folder.mkdir()
     for part in ("train", "validation"):
-        (folder / f"{part}.jsonl").write_text(
-            "\n".join(json.dumps({"body": f"{part} {i} é"}) for i in range(40))
-        )
+        (folder / f"{part}.jsonl").write_text("\n".join(json.dumps({"body": f"{part} {i} é"}) for i in range(40)))
 
     def hub(**fields: Any) -> Source:
         return open_source(DataSpec(source="hf", name=str(folder), column="body", **fields))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import random
 import subprocess
 import sys
 from collections.abc import Callable
@@ -103,6 +105,13 @@ def test_bpe_training_is_deterministic_and_bounded(bpe: Tokenizer) -> None:
     assert sum(len(text) for text in _first(iter(lambda: block, None), BPE_BYTES)) == BPE_BYTES
 
 
+def test_bpe_training_takes_text_without_blanks() -> None:
+    text = "".join(random.Random(0).choices("ACGT", k=200_000))
+    tokenizer = build_tokenizer(TokenizerSpec(vocab=300), [text], True)
+    assert tokenizer.decode(tokenizer.encode([text])[0]) == text
+    assert len(tokenizer.encode([text])[0]) < len(text) / 2
+
+
 def test_a_tokenizer_file_is_taken_by_its_content(bpe: Tokenizer, tmp_path: Path) -> None:
     bpe.save(tmp_path)
     path = tmp_path / "tokenizer.json"
@@ -111,9 +120,7 @@ def test_a_tokenizer_file_is_taken_by_its_content(bpe: Tokenizer, tmp_path: Path
     path.write_text(json.dumps(state))
     spec = TokenizerSpec(kind="file", path=str(path))
     tokenizer = build_tokenizer(spec, [], True)
-    assert tokenizer.decode(tokenizer.encode([TEXT])[0]) == TEXT, (
-        "a model's truncation is no business of a corpus"
-    )
+    assert tokenizer.decode(tokenizer.encode([TEXT])[0]) == TEXT, "a model's truncation is no business of a corpus"
     assert tokenizer.end == bpe.end
     other = tmp_path / "copy.json"
     other.write_bytes(path.read_bytes())
@@ -147,9 +154,7 @@ def test_a_wrong_tokenizer_file_is_one_sentence(
         build_tokenizer(TokenizerSpec(kind="file", path=str(path)), [], True)
 
 
-@pytest.mark.parametrize(
-    "content", [None, "torn", "[]", '{"kind": "word"}', '{"kind": "char"}', '{"kind": "library"}']
-)
+@pytest.mark.parametrize("content", [None, "torn", "[]", '{"kind": "word"}', '{"kind": "char"}', '{"kind": "library"}'])
 def test_a_damaged_saved_tokenizer_is_one_sentence(content: str | None, tmp_path: Path) -> None:
     if content is not None:
         (tmp_path / "tokenizer_state.json").write_text(content)
@@ -169,6 +174,8 @@ print(len(tokenizer.encode(["some text"] * 500)), flush=True)
 if not child:
     os._exit(0)
 assert os.waitpid(child, 0)[1] == 0
+assert "TOKENIZERS_PARALLELISM" not in os.environ
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20)
+    environment = {name: value for name, value in os.environ.items() if name != "TOKENIZERS_PARALLELISM"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=20)
     assert (done.stdout, done.stderr) == ("500\n500\n", "")

@@ -12,13 +12,13 @@ import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import Trial, TrialState
 
-from tuner.spec.errors import StoreError
-from tuner.spec.records import Measurement, Outcome, Point, Spent, State, Value
-from tuner.spec.dimension import ChoiceDim, Dimension, FloatDim, IntDim
-from tuner.spec.study import StudySpec, differences
 from tuner.search.history import StudyRecord, read_study
 from tuner.search.pruners import PRUNERS
 from tuner.search.samplers import build_sampler, grid_points
+from tuner.spec.dimensions.dimension import ChoiceDim, Dimension, FloatDim, IntDim
+from tuner.spec.errors import StoreError
+from tuner.spec.records import Measurement, Outcome, Point, Spent, State, Value
+from tuner.spec.study import StudySpec, differences
 
 _STATES = {
     State.COMPLETE: TrialState.COMPLETE,

@@ -15,8 +15,8 @@ from pathlib import Path
 import sqlalchemy
 from filelock import FileLock, Timeout
 
-from tuner.spec.errors import StudyLockedError
 from tuner.search.storage import MEMORY_URL, sqlite_file
+from tuner.spec.errors import StudyLockedError
 
 
 @contextlib.contextmanager

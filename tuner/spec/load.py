@@ -12,7 +12,8 @@ from typing import Any, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from tuner.spec.dimension import DIMENSIONS
+from tuner.spec.dimensions.dimension import DIMENSIONS
+from tuner.spec.dimensions.fields import annotated, describe, model_of, near_word, words_of
 from tuner.spec.document import (
     MAX_BYTES,
     Document,
@@ -23,7 +24,6 @@ from tuner.spec.document import (
     read,
 )
 from tuner.spec.errors import Mistakes, SpecError, nearest, said, short
-from tuner.spec.fields import annotated, describe, model_of, near_word, words_of
 from tuner.spec.study import StudySpec, lean
 
 

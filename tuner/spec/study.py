@@ -13,12 +13,12 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
-from tuner.spec.dimension import DIMENSIONS, ChoiceDim, Dimension
+from tuner.spec.dimensions.dimension import DIMENSIONS, ChoiceDim, Dimension
+from tuner.spec.dimensions.fields import LEAVES, unknown, values_of
+from tuner.spec.dimensions.rules import Rule, rule
+from tuner.spec.dimensions.space import Space
 from tuner.spec.errors import InfeasibleError, Mistake, Mistakes, SpecError, said, short
-from tuner.spec.fields import LEAVES, unknown, values_of
 from tuner.spec.records import Point, Value
-from tuner.spec.rules import Rule, rule
-from tuner.spec.space import Space
 from tuner.spec.trial import Count, Frozen, Int, Size, TrialSpec
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")

@@ -119,6 +119,7 @@ def _search(console: Console, spec: StudySpec, search: Search, url: str, uri: st
     from tuner.study.screen import Screen
     from tuner.study.summary import print_summary
     from tuner.study.version import code_version
+    from tuner.tracking.store import patience
     from tuner.tracking.tracker import StudyTracker
 
     began = time.monotonic()
@@ -133,12 +134,13 @@ def _search(console: Console, spec: StudySpec, search: Search, url: str, uri: st
     hands = LocalWorkers(*plan_slots(workers, probe_devices()))
     tracker = StudyTracker(folder, spec.name, uri, screen.say)
     driver = Driver(spec, search, hands, tracker, screen, folder, RUNS / ".corpora", code_version())
+    ending = Ending.INTERRUPTED
     try:
         with screen.shown(), _signals(driver):
             ending = driver.run()
     finally:
         hands.kill()
-        if missing := tracker.close():
+        if missing := tracker.close(patience(uri, ending is Ending.INTERRUPTED)):
             console.print(
                 f"{missing} points not mirrored to MLflow; run `tuner sync {spec.name}`", highlight=False
             )

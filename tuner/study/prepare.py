@@ -6,12 +6,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tuner.analysis import words
 from tuner.run.link import DataJob, DevicesJob
 from tuner.run.local import call
 from tuner.spec.errors import TunerError
 from tuner.spec.records import CorpusInfo
 from tuner.spec.study import StudySpec
-from tuner.analysis import words
 from tuner.study.screen import Screen
 
 

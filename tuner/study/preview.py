@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tuner.analysis import words
-from tuner.spec.dimension import ChoiceDim, Dimension
+from tuner.spec.dimensions.dimension import ChoiceDim, Dimension
 from tuner.spec.study import StudySpec
 from tuner.spec.trial import TrialSpec
 from tuner.study.plan import Cost, Plan

@@ -132,7 +132,7 @@ class Screen:
         table = Table(box=None, pad_edge=False, expand=False)
         for title in ("trial", "progress", "milestone", self.spec.study.metric, "tokens/s", "left"):
             table.add_column(title, no_wrap=True)
-        for number, line in sorted(list(self._lines.items())):
+        for number, line in sorted(self._lines.copy().items()):
             if line.doing != "training":
                 table.add_row(str(number), Text(line.doing[:40]))
                 continue

@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from tuner.analysis import words
 from tuner.analysis.table import counts
 from tuner.search.history import StudyRecord, TrialRecord
-from tuner.analysis import words
 
 
 def print_best(console: Console, record: StudyRecord, count: int = 5) -> None:

@@ -43,7 +43,7 @@ class Cursor:
 
 @dataclass(frozen=True)
 class Mirrored:
-    """One step of mirroring: the cursor after it, rows and damaged lines new to the store, and if more waits."""
+    """One step of mirroring: the cursor after it, rows new to the store, damaged lines, if more waits."""
 
     cursor: Cursor
     rows: int
@@ -146,7 +146,7 @@ class Writer:
         return self._experiment
 
     def _stored(self, run: str) -> int | None:
-        """The last step of ``run`` in the store when this writer met it; all before are there, as sent in order."""
+        """The last step in the store when this writer met ``run``; all before it were sent before it."""
         if run not in self._since:
             history = self._client.get_metric_history(run, "tokens")  # every row has it
             self._since[run] = max((metric.step for metric in history), default=None)
@@ -184,7 +184,7 @@ class Writer:
         return str(chosen.info.run_id)
 
     def _only(self, chosen: Any, runs: list[Any]) -> None:
-        """Delete doubles: over HTTP a create that timed out is sent again, and both may arrive, even later."""
+        """Delete doubles: over HTTP a create that timed out is sent again, and both may arrive, even late."""
         for run in runs:
             same = run.info.start_time == chosen.info.start_time and run.info.lifecycle_stage == "active"
             if same and run.info.run_id != chosen.info.run_id:

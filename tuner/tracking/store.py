@@ -76,6 +76,15 @@ def sqlite_path(uri: str) -> Path | None:
     return Path(name).absolute()
 
 
+def patience(uri: str, hurried: bool) -> float:
+    """Seconds to wait at the end for what is not yet mirrored: a file of ours gets the time it needs, a server
+    that may be away little, and less where somebody pressed Ctrl-C (``hurried``).
+    """
+    if hurried:
+        return 2.5
+    return 4.0 if sqlite_path(uri) is None else 60.0
+
+
 def create(path: Path) -> None:
     """Make MLflow's SQLite file, whole or not at all, however many processes ask and whenever one dies.
 
@@ -134,12 +143,15 @@ def _has_tables(path: Path) -> bool:
     if not path.exists() or path.stat().st_size == 0:
         return False
     try:
+        # Not read-only: after a kill in the middle of a write, reading must first undo that write.
         with contextlib.closing(
-            sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=20)
+            sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=20)
         ) as database:
             tables = {
                 row[0] for row in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
             }
+    except sqlite3.OperationalError as error:  # locked for 20 s, no right to read
+        raise StoreError(f"{path}: expected to read MLflow's file, got '{error}'") from error
     except sqlite3.DatabaseError as error:
         raise StoreError(
             f"{path}: expected MLflow's SQLite file, got '{error}'; move it away or name another"

@@ -39,9 +39,7 @@ def file_blocks(path: Path, start: int, end: int) -> Iterator[str]:
         while left or carry:
             chunk = file.read(min(BLOCK, left))
             if left and not chunk:
-                raise DataError(
-                    f"data: {path} became shorter while it was read; run again once nothing writes to it"
-                )
+                raise DataError(f"data: {path} became shorter while it was read; run again once nothing writes to it")
             left -= len(chunk)
             data = carry + chunk
             cut = _cut(data) if left else len(data)

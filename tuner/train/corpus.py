@@ -75,9 +75,7 @@ def open_corpus(data: DataSpec, root: Path, progress: Progress | None = None) ->
     corpus = read_corpus(root / name)
     if corpus is None:
         with _writing(root), _alone(root, name, progress):
-            corpus = read_corpus(root / name) or _build(
-                data, source, root, name, progress or (lambda _: None)
-            )
+            corpus = read_corpus(root / name) or _build(data, source, root, name, progress or (lambda _: None))
     require_context(corpus.info, data)
     return corpus
 
@@ -86,9 +84,7 @@ def read_corpus(folder: Path) -> Corpus | None:
     """The corpus in ``folder`` by its metadata; None where none is, or a file has another size."""
     try:
         meta = json.loads((folder / _META).read_text(encoding="utf-8"))
-        if meta["format"] != FORMAT or any(
-            (folder / f).stat().st_size != size for f, size in meta["files"].items()
-        ):
+        if meta["format"] != FORMAT or any((folder / f).stat().st_size != size for f, size in meta["files"].items()):
             return None
         facts: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in meta["info"].items()}
         return Corpus(CorpusInfo(folder=str(folder.absolute()), **facts), meta["dtype"])
@@ -107,11 +103,7 @@ def require_context(info: CorpusInfo, data: DataSpec) -> None:
         return
     have = ", ".join(f"{part} {count:,}" for part, count in zip(PARTS, info.tokens, strict=True))
     documents = sum(info.documents)
-    few = (
-        f" There are only {documents} documents, and each goes whole to one part."
-        if 0 < documents < 10
-        else ""
-    )
+    few = f" There are only {documents} documents, and each goes whole to one part." if 0 < documents < 10 else ""
     raise DataError(
         f"data: the corpus is too short for context {data.context}: each part with a share above 0 needs at "
         f"least {needed:,} tokens (context + 1), and the tokens are: {have}.{few} Give more text, a smaller "
@@ -130,9 +122,7 @@ def _writing(root: Path) -> Iterator[None]:
         root.mkdir(parents=True, exist_ok=True)
         yield
     except OSError as error:
-        raise DataError(
-            f"cannot write the corpus in {root}: {error.strerror or error}; free or change it"
-        ) from error
+        raise DataError(f"cannot write the corpus in {root}: {error.strerror or error}; free or change it") from error
 
 
 @contextmanager
@@ -166,9 +156,7 @@ def _build(data: DataSpec, source: Source, root: Path, name: str, progress: Prog
     folder, temporary = root / name, root / f".{name}.{os.getpid()}.building"
     temporary.mkdir()
     try:
-        tokenizer = build_tokenizer(
-            data.tokenizer, _training_text(data, source, progress), bool(source.documents)
-        )
+        tokenizer = build_tokenizer(data.tokenizer, _training_text(data, source, progress), bool(source.documents))
         tokenizer.save(temporary)
         dtype = "<u2" if tokenizer.vocab <= 2**16 else "<u4"
         counts = _write_tokens(data, source, tokenizer, dtype, temporary, progress)
@@ -228,9 +216,7 @@ def _write_tokens(
                 _append(piece, ids, tokenizer.end, dtype, files[piece.part], counts)
             progress(_step(f"tokenising {source.label}", sum(counts.bytes), source.size))
     if not sum(counts.bytes):
-        raise DataError(
-            f"data: {source.label} holds no text: expected at least one document that is not empty"
-        )
+        raise DataError(f"data: {source.label} holds no text: expected at least one document that is not empty")
     return counts
 
 

@@ -26,9 +26,7 @@ class Windows:
 
     def __init__(self, tokens: Tokens, context: int, seed: int) -> None:
         if len(tokens) < context + 1:
-            raise ValueError(
-                f"expected at least {context + 1} tokens for context {context}, got {len(tokens)}"
-            )
+            raise ValueError(f"expected at least {context + 1} tokens for context {context}, got {len(tokens)}")
         self.tokens, self.context, self.seed = tokens, context, seed
         self.count = max(1, len(tokens) // context - 1)  # windows an epoch: the same at every offset
         self._offsets = min(context, len(tokens) - self.count * context)

@@ -84,9 +84,7 @@ def _stdlib(data: DataSpec) -> Source:
         files += [Path(folder) / f for f in found if f.endswith(".py") and not f.startswith("_sysconfigdata")]
     files.sort(key=lambda path: path.relative_to(root).parts)
     if not files:
-        raise DataError(
-            f"data.source: this Python has no library source in {root}; use source text with a path"
-        )
+        raise DataError(f"data.source: this Python has no library source in {root}; use source text with a path")
 
     def documents() -> Iterator[Document]:
         for path in files:
@@ -150,9 +148,7 @@ def _rows(data: DataSpec) -> Source:
                 for path in files:  # the library does not say where; a second reading does
                     for _ in file_blocks(path, 0, path.stat().st_size):
                         pass
-            raise DataError(
-                f"data.path: cannot read {data.path} as {kind}: {error}; check the file"
-            ) from error
+            raise DataError(f"data.path: cannot read {data.path} as {kind}: {error}; check the file") from error
 
     # the files hold more than the column, or hold it compressed: their size says nothing of the text's
     return _local(f"{data.path}, column {column}", [kind, column], files, documents, sized=False)
@@ -195,16 +191,12 @@ def _matches(pattern: str) -> list[Path]:
     if path.is_file():
         return [path]
     if path.is_dir():
-        raise DataError(
-            f"data.path: {pattern} is a folder: expected a file or a glob, such as {path / '**' / '*.txt'}"
-        )
+        raise DataError(f"data.path: {pattern} is a folder: expected a file or a glob, such as {path / '**' / '*.txt'}")
     if glob.has_magic(str(path)):
         found = sorted({Path(match) for match in glob.glob(str(path), recursive=True)})  # noqa: PTH207  Path.glob takes no absolute pattern
         if files := [match for match in found if match.is_file()]:
             return files
-        raise DataError(
-            f"data.path: no file matches {pattern} (from the folder {Path.cwd()}); check the pattern"
-        )
+        raise DataError(f"data.path: no file matches {pattern} (from the folder {Path.cwd()}); check the pattern")
     beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
     hint = nearest(path.name, beside) or " Its folder is missing or empty."
     raise DataError(f"data.path: there is no file {pattern} (from the folder {Path.cwd()}).{hint}")
@@ -223,9 +215,7 @@ def _stamp(path: Path) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def _local(
-    label: str, kind: object, files: list[Path], documents: Documents | None, *, sized: bool = True
-) -> Source:
+def _local(label: str, kind: object, files: list[Path], documents: Documents | None, *, sized: bool = True) -> Source:
     """A source of local files, known by what they hold and not by their names."""
     stamps, hashes = [], []
     for path in files:
@@ -242,9 +232,7 @@ class _LibraryError(Exception):
 
 def _cells(load: Callable[[], Any], column: str, place: str) -> Iterator[Document]:
     """The non-empty cells of one column as documents; the library is asked for a few rows at a time."""
-    logging.getLogger("datasets").setLevel(
-        logging.CRITICAL
-    )  # it prints what it raises; our sentence carries it
+    logging.getLogger("datasets").setLevel(logging.CRITICAL)  # it prints what it raises; our sentence carries it
     try:
         rows = load()
         if rows.column_names:

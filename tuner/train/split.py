@@ -45,9 +45,7 @@ def pieces(source: Source, split: Split, only: int | None = None) -> Iterator[Pi
     given = [0, 0, 0]
     for document in source.documents():
         total = sum(given) + document.size
-        lacking = [
-            share * total - had if share else float("-inf") for share, had in zip(split, given, strict=True)
-        ]
+        lacking = [share * total - had if share else float("-inf") for share, had in zip(split, given, strict=True)]
         part = lacking.index(max(lacking))
         given[part] += document.size
         if only in (None, part):

@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -67,10 +67,7 @@ class ByteTokenizer:
         return [np.frombuffer(text.encode(), np.uint8) for text in texts]
 
     def decode(self, ids: Sequence[int] | Ids) -> str:
-        def text(run: Ids) -> str:
-            return run.astype(np.uint8).tobytes().decode(errors="replace")
-
-        return _between_ends(ids, 256, text)
+        return _between_ends(ids, 256, lambda run: run.astype(np.uint8).tobytes().decode(errors="replace"))
 
     def save(self, folder: Path) -> None:
         _write_state(folder, {"kind": "byte"})
@@ -116,6 +113,7 @@ class LibraryTokenizer:
         """Raises ValueError where the library cannot read ``content``."""
         from tokenizers import Tokenizer as Library
 
+        _survive_forks()
         self.content = content
         try:
             self._library = Library.from_str(content)
@@ -133,8 +131,7 @@ class LibraryTokenizer:
         return hashlib.sha256(self.content.encode()).hexdigest()[:16]
 
     def encode(self, texts: list[str]) -> list[Ids]:
-        with _all_cores():
-            found = self._library.encode_batch_fast(texts, add_special_tokens=False)
+        found = self._library.encode_batch_fast(texts, add_special_tokens=False)
         return [np.array(encoding.ids, np.uint32) for encoding in found]
 
     def decode(self, ids: Sequence[int] | Ids) -> str:
@@ -182,9 +179,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
                 return LibraryTokenizer((folder / _FILE).read_text(encoding="utf-8"))
         raise ValueError(f"unknown kind {state['kind']!r}")
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            f"tokenizer: cannot read the one saved in {folder}: {error}; build the corpus again"
-        ) from error
+        raise DataError(f"tokenizer: cannot read the one saved in {folder}: {error}; build the corpus again") from error
 
 
 def _byte(spec: TokenizerSpec, texts: Iterable[str], documents: bool) -> Tokenizer:
@@ -211,8 +206,7 @@ def _bpe(spec: TokenizerSpec, texts: Iterable[str], documents: bool) -> Tokenize
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    with _all_cores():
-        library.train_from_iterator(_first(texts, BPE_BYTES), trainer)
+    library.train_from_iterator(_short_runs(_first(texts, BPE_BYTES)), trainer)
     return LibraryTokenizer(library.to_str())
 
 
@@ -249,6 +243,21 @@ def _first(texts: Iterable[str], size: int) -> Iterator[str]:
             return
 
 
+def _short_runs(texts: Iterable[str]) -> Iterator[str]:
+    """Cut up blocks with a run of over 1,000 characters, and take an eighth of BPE_BYTES of such text at most.
+
+    Training takes time by the square of a run's length (an hour for 64 MB of ACGT) and, as no two runs are alike,
+    some 50 bytes of memory for each of its characters.
+    """
+    left = BPE_BYTES // 8
+    for text in texts:
+        if max(map(len, text.split()), default=0) > 1000:
+            yield from (text[start : start + 1000] for start in range(0, min(len(text), left), 1000))
+            left = max(0, left - len(text))
+        else:
+            yield text
+
+
 def _codes(text: str) -> NDArray[np.uint32]:
     return np.frombuffer(text.encode("utf-32-le", errors="surrogatepass"), "<u4")
 
@@ -265,28 +274,19 @@ def _write_state(folder: Path, state: dict[str, Any]) -> None:
     (folder / _STATE).write_text(json.dumps(state), encoding="utf-8")
 
 
-_pool: list[int] = []  # the process whose threads the library uses, once it does
+@cache
+def _survive_forks() -> None:
+    """Let a process that forks after the library used its threads fork without a warning or a hang.
 
-
-@contextmanager
-def _all_cores() -> Iterator[None]:
-    """Let the library use every core now, and be silent and safe when this process forks later.
-
-    Its thread pool does not survive a fork: a child that used it would hang, so there it works on one core.
-    An environment that already says TOKENIZERS_PARALLELISM is left alone.
+    The threads do not live on in the child, which would wait for them for ever (seen with tokenizers 0.23): it
+    is told to work on one core. An environment that says TOKENIZERS_PARALLELISM already is left alone.
     """
     name = "TOKENIZERS_PARALLELISM"
-    ours = bool(_pool)
-    if name in os.environ and not ours:
-        yield
-        return
-    if not ours:
-        _pool.append(os.getpid())
-    os.environ[name] = "true" if _pool[0] == os.getpid() else "false"
-    try:
-        yield
-    finally:
-        os.environ[name] = "false"
+    if name not in os.environ and hasattr(os, "register_at_fork"):
+        os.register_at_fork(
+            before=lambda: os.environ.__setitem__(name, "false"),
+            after_in_parent=lambda: os.environ.__delitem__(name),
+        )
 
 
 TOKENIZER: dict[str, Callable[[TokenizerSpec, Iterable[str], bool], Tokenizer]] = {

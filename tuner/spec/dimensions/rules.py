@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, NoReturn
 
+from tuner.spec.dimensions.fields import LEAVES, Leaf, near_word, unknown
 from tuner.spec.errors import nearest, short
-from tuner.spec.fields import LEAVES, Leaf, near_word, unknown
 from tuner.spec.records import Value
 
 MAX_LENGTH = 500

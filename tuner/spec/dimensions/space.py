@@ -10,9 +10,9 @@ from typing import Annotated
 
 from pydantic import AfterValidator, ConfigDict, RootModel
 
-from tuner.spec.dimension import AnyDimension, ChoiceDim, Dimension, FloatDim, in_words
+from tuner.spec.dimensions.dimension import AnyDimension, ChoiceDim, Dimension, FloatDim, in_words
+from tuner.spec.dimensions.fields import LEAVES, Leaf, describe, unknown
 from tuner.spec.errors import Mistake, Mistakes, said
-from tuner.spec.fields import LEAVES, Leaf, describe, unknown
 from tuner.spec.records import Value
 
 _TRIALS_DIFFER = "trials would no longer be comparable"

@@ -1,0 +1,68 @@
+"""MLflow present, absent, or none at all: what does tracking cost the training, and the exit?
+The same study each time, alternating; training seconds are the trainers' own count.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tuner.bench.lab import run_study, workplace
+from tuner.tracking.base import NullTracker, Tracker
+from tuner.tracking.store import patience
+from tuner.tracking.tracker import StudyTracker
+
+YAML = """
+name: bench
+trial:
+  data: {source: stdlib, tokenizer: {kind: byte}, context: 64, val_tokens: 4096}
+  model: {depth: 4, width: 128}
+  batch: 12
+  budget: 230k tokens
+study: {trials: 2, milestones: 5, sampler: random, pruner: none}
+"""
+ABSENT = "http://127.0.0.1:9"  # the discard port: refused at once
+PRESENT = "sqlite:///mlflow.db"
+
+
+def _none(folder: Path) -> Tracker:
+    return NullTracker()
+
+
+def _at(uri: str) -> Callable[[Path], Tracker]:
+    return lambda folder: StudyTracker(folder, "bench", uri, lambda sentence: None)
+
+
+WAYS: dict[str, tuple[Callable[[Path], Tracker], str]] = {
+    "no tracking": (_none, PRESENT),
+    "MLflow here": (_at(PRESENT), PRESENT),
+    "server absent": (_at(ABSENT), ABSENT),
+}
+
+
+def compare_tracking(rounds: int) -> None:
+    """Print training seconds and exit delay of each way, and the median ratios against no tracking."""
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
+    training: dict[str, list[float]] = {name: [] for name in WAYS}
+    exits: dict[str, list[float]] = {name: [] for name in WAYS}
+    with workplace():
+        for number in range(rounds + 1):  # the first round warms caches and makes mlflow.db
+            for name, (make, uri) in WAYS.items():
+                folder = Path("runs") / f"bench{number}-{name.replace(' ', '-')}"
+                tracker = make(folder)
+                seconds = run_study(YAML, 2, 1, tracker, folder).training
+                began = time.perf_counter()
+                tracker.close(patience(uri, hurried=False))
+                if number:
+                    training[name].append(seconds)
+                    exits[name].append(time.perf_counter() - began)
+    base = training["no tracking"]
+    for name, seconds_of in training.items():
+        ratio = statistics.median(one / other for one, other in zip(seconds_of, base, strict=True))
+        print(
+            f"{name}: training {statistics.median(seconds_of):.2f} s, {ratio:.3f} x no tracking; "
+            f"exit delayed by {max(exits[name]):.2f} s at most"
+        )

@@ -1,0 +1,40 @@
+"""Workers against threads: does a second process train more than a second thread on this machine?
+One run, alternating, medians; the ratio is what counts.
+"""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+
+from tuner.bench.lab import run_study, workplace
+from tuner.tracking.base import NullTracker
+
+YAML = """
+name: bench
+trial:
+  data: {source: stdlib, tokenizer: {kind: byte}, context: 64, val_tokens: 4096}
+  model: {depth: 4, width: 128}
+  batch: 12
+  budget: 230k tokens
+study: {trials: 2, milestones: 2, sampler: random, pruner: none}
+"""
+"""Two trials of 300 steps each, whether side by side or one after the other."""
+
+
+def compare_workers(pairs: int) -> None:
+    """Print tokens a second of both ways for each pair, and the median ratio."""
+    ratios = []
+    with workplace():
+        for pair in range(pairs):
+            rates = []
+            for workers, threads in ((2, 1), (1, 2)):
+                run = run_study(YAML, workers, threads, NullTracker(), Path(f"{pair}-{workers}"))
+                rates.append(run.tokens / run.wall)
+            ratios.append(rates[0] / rates[1])
+            print(
+                f"2 workers x 1 thread {rates[0]:,.0f} tokens/s; 1 worker x 2 threads {rates[1]:,.0f}; {ratios[-1]:.2f} x"
+            )
+    print(
+        f"median: two workers train {statistics.median(ratios):.2f} x the tokens a second of one with two threads"
+    )

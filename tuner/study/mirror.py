@@ -1,0 +1,35 @@
+"""Mirroring after the fact: every study of this folder whose points MLflow still lacks.
+It names the studies and says what was done; the mirroring itself lives in tracking/.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+
+from tuner.spec.errors import StoreError, nearest
+from tuner.tracking.mirror import sync
+from tuner.tracking.store import location, shown
+
+
+def sync_studies(name: str | None, tracking: str | None, runs: Path = Path("runs")) -> None:
+    """Mirror one study of ``runs``, or all; safe to call again.
+
+    Raises:
+        StoreError: no such study here, MLflow away, or a running study that mirrors for itself.
+    """
+    known = sorted(path.name for path in runs.glob("[!.]*") if path.is_dir())
+    if name is not None and name not in known:
+        hint = nearest(name, known) or " There is none."
+        raise StoreError(f"no study '{name}' in {runs.absolute()}.{hint}")
+    console, uri = Console(), location(tracking)
+    for study in [name] if name is not None else known:
+        report = sync(runs / study, uri)
+        console.print(
+            f"{study}: {report.points} points of {report.trials} trials mirrored to {shown(uri)}, "
+            f"{report.already} were there already"
+            + (f", {report.damaged} damaged lines" if report.damaged else ""),
+            highlight=False,
+            soft_wrap=True,
+        )
