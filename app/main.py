@@ -22,14 +22,10 @@ def page() -> None:
     try:
         names = studies(URL)
     except StoreError as error:
-        st.info(
-            f"{error}\n\nRun `python -m tuner.study search_spaces/base.yaml` in this folder, then reload."
-        )
+        st.info(f"{error}\n\nRun `python -m tuner.study search_spaces/base.yaml` in this folder, then reload.")
         return
     if not names:
-        st.info(
-            "The store has no study yet. Run `python -m tuner.study search_spaces/base.yaml`, then reload."
-        )
+        st.info("The store has no study yet. Run `python -m tuner.study search_spaces/base.yaml`, then reload.")
         return
     name = st.selectbox("Study", names)
     try:

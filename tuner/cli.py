@@ -34,9 +34,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="print JSON instead of a ta
 @app.command()
 def check(
     yaml: Annotated[Path, typer.Argument(metavar="YAML", help="the search space to check")],
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="override a field")
-    ] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="override a field")] = None,
 ) -> None:
     """Check a YAML file and print its plan; creates nothing."""
     with errors_as_sentences():

@@ -124,9 +124,7 @@ def test_equal_texts_are_equal_rules() -> None:
 
 
 PATHS = [path for path, leaf in LEAVES.items() if leaf.kinds]
-ATOM = st.sampled_from(
-    [*PATHS, "0", "1", "-1.5", "1e308", "'muon'", "'auto'", "None", "True", "[8, 'x']", "[None]"]
-)
+ATOM = st.sampled_from([*PATHS, "0", "1", "-1.5", "1e308", "'muon'", "'auto'", "None", "True", "[8, 'x']", "[None]"])
 TEXT = st.recursive(
     ATOM,
     lambda inner: st.one_of(
@@ -143,9 +141,7 @@ TEXT = st.recursive(
     max_leaves=6,
 )
 ANY = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3)
-NUMBER = st.sampled_from(
-    ["batch", "model.heads", "optim.clip", "data.cap", "optim.lr", "0", "1e308", "-3", "seed"]
-)
+NUMBER = st.sampled_from(["batch", "model.heads", "optim.clip", "data.cap", "optim.lr", "0", "1e308", "-3", "seed"])
 ARITHMETIC = st.recursive(
     NUMBER,
     lambda inner: st.tuples(inner, st.sampled_from(["+", "-", "*", "/", "//", "%"]), inner).map(

@@ -131,9 +131,7 @@ def test_a_drawn_whole_number_is_on_the_grid(low: int, count: int, step: int, lo
     assert dimension.size() == len(dimension.grid())
 
 
-@given(
-    st.integers(0, 100), st.integers(1, 40), st.sampled_from([0.1, 0.05, 0.25, 1e-3, 3.0]), st.integers(0, 99)
-)
+@given(st.integers(0, 100), st.integers(1, 40), st.sampled_from([0.1, 0.05, 0.25, 1e-3, 3.0]), st.integers(0, 99))
 def test_a_stepped_float_is_counted_in_decimals(low: int, count: int, step: float, seed: int) -> None:
     high = float(f"{low + count * step:.6f}")
     dimension = FloatDim.model_validate({"float": [low, high], "step": step})

@@ -1,4 +1,3 @@
-# ruff: noqa: E501 (a table reads best with one case a line)
 """Every mistake in a study's YAML is one sentence with its exact position, the path and the useful words."""
 
 from __future__ import annotations
@@ -170,9 +169,7 @@ def test_the_study_of_these_tests_is_right() -> None:
 
 
 def test_the_first_mistake_in_file_order_speaks_for_all() -> None:
-    text = (
-        STUDY.replace("trials: 24", "trials: x").replace("lr: 1e-3", "lr: x").replace("depth: 4", "depht: 4")
-    )
+    text = STUDY.replace("trials: 24", "trials: x").replace("lr: 1e-3", "lr: x").replace("depth: 4", "depht: 4")
     with pytest.raises(SpecError, match=r"^<text>:4:11: .*'depht'.*\(and 2 more mistakes\)$"):
         parse(text)
 

@@ -1,4 +1,3 @@
-# ruff: noqa: E501 (hostile values read best in a block)
 """Whatever is done to a shipped study: ``parse`` gives a StudySpec or one SpecError with file and line."""
 
 from __future__ import annotations
@@ -46,9 +45,7 @@ def mutated(draw: st.DrawFn) -> str:
                 key = draw(st.sampled_from(keys))
                 cut = draw(st.integers(key.start(), key.end() - 1))
                 text = text[:cut] + draw(st.sampled_from(["", "x", "."])) + text[cut + 1 :]
-            case "replace" if values := list(
-                re.finditer(r"(?<=: )[^{},#\n\[\]]+|(?<=[\[ ])[\w.]+(?=[,\]])", text)
-            ):
+            case "replace" if values := list(re.finditer(r"(?<=: )[^{},#\n\[\]]+|(?<=[\[ ])[\w.]+(?=[,\]])", text)):
                 value = draw(st.sampled_from(values))
                 text = text[: value.start()] + draw(st.sampled_from(HOSTILE)) + text[value.end() :]
             case _:
@@ -82,9 +79,7 @@ def test_a_broken_study_is_one_sentence(text: str) -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(
-    st.sampled_from(
-        ["trial", "trial.optim.lr", "space.batch", "study.disk", "name", "forbid", "x.y", ".", "space."]
-    ),
+    st.sampled_from(["trial", "trial.optim.lr", "space.batch", "study.disk", "name", "forbid", "x.y", ".", "space."]),
     st.sampled_from(HOSTILE) | st.text(max_size=20),
 )
 def test_a_broken_override_is_one_sentence(path: str, value: str) -> None:

@@ -82,17 +82,13 @@ def test_a_choice_that_no_trial_can_have_is_found_before_the_search() -> None:
         "  data.tokenizer.kind: {choice: [bpe, byte]}\n"
         "study: {metric: val_bpb}\n"
     )
-    with pytest.raises(
-        SpecError, match=r"^a:4:39: space.data.tokenizer.kind.choice.1.: no trial can have it: .*vocab"
-    ):
+    with pytest.raises(SpecError, match=r"^a:4:39: space.data.tokenizer.kind.choice.1.: no trial can have it: .*vocab"):
         parse(text, "a")
     parse(text.replace(", vocab: 1024", ""))
 
 
 def test_a_space_without_any_possible_point() -> None:
-    with pytest.raises(
-        SpecError, match=r"^a:2:8: space: no trial of this study is possible: forbidden by 'batch > 1'"
-    ):
+    with pytest.raises(SpecError, match=r"^a:2:8: space: no trial of this study is possible: forbidden by 'batch > 1'"):
         parse("name: a\nspace: {model.depth: {int: [2, 4]}}\nforbid: [batch > 1]", "a")
 
 
@@ -217,9 +213,7 @@ def test_a_budget_reads_back_equal(amount: float, unit: Unit) -> None:
 def test_the_spec_stands_on_pydantic_and_yaml_alone() -> None:
     code = "import sys, tuner.spec.load; print(*sorted({m.partition('.')[0] for m in sys.modules}))"
     loaded = set(
-        subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=True
-        ).stdout.split()
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     )
     heavy = {
         "torch",

@@ -10,7 +10,6 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -104,7 +103,23 @@ def test_optuna_and_mlflow_hold_equal_values(done: Done) -> None:
 
 def test_a_trial_carries_the_facts_the_dashboard_stands_on(done: Done) -> None:
     facts = done.trials[0]["facts"]
-    for name in ["seed", "tokens", "flops", "seconds", "parameters", "data_fingerprint", "tokenizer_fingerprint", "spec_hash", "checkpoint", "checkpoint_sha256", "mlflow_run", "device", "code_version", "outcome", "reason"]:
+    for name in [
+        "seed",
+        "tokens",
+        "flops",
+        "seconds",
+        "parameters",
+        "data_fingerprint",
+        "tokenizer_fingerprint",
+        "spec_hash",
+        "checkpoint",
+        "checkpoint_sha256",
+        "mlflow_run",
+        "device",
+        "code_version",
+        "outcome",
+        "reason",
+    ]:
         assert facts[name] not in (None, ""), name
 
 
@@ -113,13 +128,21 @@ def test_the_best_checkpoint_is_on_disk_with_its_spec(done: Done) -> None:
     folder = done.folder / "runs" / "small" / str(best["number"]) / "checkpoints" / best["facts"]["checkpoint"]
     record = json.loads((folder / "spec.json").read_text())
     assert record["trial"]["optim"]["lr"] == best["point"]["optim.lr"]
-    assert json.loads((folder / "manifest.json").read_text())["files"]["model.safetensors"] == best["facts"]["checkpoint_sha256"]
+    assert (
+        json.loads((folder / "manifest.json").read_text())["files"]["model.safetensors"]
+        == best["facts"]["checkpoint_sha256"]
+    )
 
 
 def test_show_tells_one_trial_whole(done: Done) -> None:
     shown = run(done.folder, *TUNER, "show", "small", "0")
     assert shown.returncode == 0
-    for words in ("trial 0 of small", "optim.lr", "data_fingerprint", "3 of 3" if "complete" in shown.stdout else "1 of 3"):
+    for words in (
+        "trial 0 of small",
+        "optim.lr",
+        "data_fingerprint",
+        "3 of 3" if "complete" in shown.stdout else "1 of 3",
+    ):
         assert words in shown.stdout
 
 
@@ -190,8 +213,8 @@ class Cut:
 
 
 @pytest.fixture(scope="module", params=[signal.SIGKILL, signal.SIGINT])
-def cut(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, text_file: Path) -> Iterator[Cut]:
-    yield Cut(tmp_path_factory.mktemp("cut"), text_file, request.param)
+def cut(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, text_file: Path) -> Cut:
+    return Cut(tmp_path_factory.mktemp("cut"), text_file, request.param)
 
 
 def test_a_stopped_driver_goes_on_with_the_same_numbers_and_runs(cut: Cut) -> None:

@@ -74,9 +74,7 @@ def test_what_is_not_finite_is_named_not_logged() -> None:
 def test_every_leaf_of_a_trial_spec_is_a_param() -> None:
     leaves = flatten(TrialSpec().as_data())
     params = dict(
-        p
-        for b in plan([Start(1, {"optim.lr": 3e-3}, {}, TrialSpec().as_data())], {}).batches
-        for p in b.params
+        p for b in plan([Start(1, {"optim.lr": 3e-3}, {}, TrialSpec().as_data())], {}).batches for p in b.params
     )
     assert params.keys() == leaves.keys()
     assert (params["optim.lr"], params["budget"], params["optim.betas"]) == (

@@ -30,9 +30,7 @@ DONE = Outcome(State.COMPLETE, "the budget is spent")
 
 
 def tracker(study: str = "base", uri: str = URI, said: list[str] | None = None) -> StudyTracker:
-    return StudyTracker(
-        Path("runs") / study, study, uri, ([] if said is None else said).append, interval=0.02
-    )
+    return StudyTracker(Path("runs") / study, study, uri, ([] if said is None else said).append, interval=0.02)
 
 
 def run_trial(tracker: StudyTracker, trial: int, steps: int = 20) -> None:
@@ -152,9 +150,7 @@ def test_times_of_the_worker_are_kept(database: Path) -> None:
 def test_a_torn_and_a_flipped_line_cost_those_lines_and_are_told(database: Path) -> None:
     said: list[str] = []
     path = Path("runs/base/0") / SPOOL
-    lines = [encode(Start(1, {}, {}, SPEC))] + [
-        encode(replace(row(step), time_ms=step)) for step in range(1, 9)
-    ]
+    lines = [encode(Start(1, {}, {}, SPEC))] + [encode(replace(row(step), time_ms=step)) for step in range(1, 9)]
     lines[3] = lines[3].replace(b"train_loss", b"train_lost")
     path.parent.mkdir(parents=True)
     path.write_bytes(b"".join(lines[:-1]) + lines[-1][:30])
@@ -308,9 +304,7 @@ def test_any_history_is_mirrored_as_its_deduplicated_self(database: Path, histor
                 rows = model[trial]
                 newest = max(rows, default=0)
                 known = rows.get(step)
-                new = step > newest or (
-                    step == newest and marked and known is not None and known.milestone is None
-                )
+                new = step > newest or (step == newest and marked and known is not None and known.milestone is None)
                 assert memory.row(trial, fresh) == new
                 if new:
                     rows[step] = replace(fresh, metrics={**fresh.metrics, **(known.metrics if known else {})})

@@ -32,9 +32,7 @@ from tuner.tracking.spool import (
 words = st.text(max_size=30)
 tags = st.dictionaries(words, words, max_size=3)
 times = st.integers(0, 2**45)
-values = st.one_of(
-    st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), words
-)
+values = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), words)
 records: st.SearchStrategy[Record] = st.one_of(
     st.builds(Start, times, st.dictionaries(words, values), tags, st.dictionaries(words, values)),
     st.builds(Resume, times, st.integers(1, 99), tags),
@@ -91,9 +89,7 @@ def test_a_torn_last_line_is_cut_and_the_next_append_stands_alone(tmp_path: Path
     assert ([r.spent.steps for r in content.rows], content.damaged) == ([2], 0)
 
 
-def test_a_full_disk_leaves_whole_lines_and_a_sentence(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_leaves_whole_lines_and_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No file here can fill up on demand, so the system call is made to write half and then refuse."""
     spool = Spool(tmp_path / "spool.jsonl")
     spool.append(row(1), durable=True)
@@ -131,8 +127,7 @@ def test_a_row_that_only_brings_the_milestone_adds_to_its_step() -> None:
 def test_the_forgetful_tracker_keeps_the_rule() -> None:
     tracker = NullTracker()
     kept = [
-        tracker.row(0, row(step, mark))
-        for step, mark in ((1, None), (2, None), (2, 1), (2, 1), (1, None), (3, None))
+        tracker.row(0, row(step, mark)) for step, mark in ((1, None), (2, None), (2, 1), (2, 1), (1, None), (3, None))
     ]
     assert kept == [True, True, True, False, False, True]
     assert tracker.row(1, row(1))

@@ -93,9 +93,7 @@ def test_a_store_whose_writer_was_killed_in_the_middle_is_taken_up(made_store: P
         database = sqlite3.connect(path, isolation_level=None)
         database.execute("PRAGMA cache_size = 1")  # so that the file itself is half written
         database.execute("BEGIN")
-        database.executemany(
-            "INSERT INTO metrics VALUES (?, 1, 1, 'r', 1, 0)", ((str(i),) for i in range(5000))
-        )
+        database.executemany("INSERT INTO metrics VALUES (?, 1, 1, 'r', 1, 0)", ((str(i),) for i in range(5000)))
         os.kill(os.getpid(), signal.SIGKILL)
 
     os.waitpid(_forked(die_writing), 0)

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from tuner.spec.trial import DataSpec
-from tuner.train.source import open_source
+from tuner.train.text.source import open_source
 
 BUILD = """
 import resource, sys
 from pathlib import Path
 from tuner.spec.trial import DataSpec
-from tuner.train.corpus import open_corpus
+from tuner.train.text.corpus import open_corpus
 data = DataSpec(source="text", path=sys.argv[1], tokenizer={"kind": "bpe", "vocab": 1024})
 corpus = open_corpus(data, Path(sys.argv[2]))
 status = Path("/proc/self/status")  # Linux counts the parent's memory in ru_maxrss until the exec

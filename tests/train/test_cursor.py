@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tuner.train.cursor import Windows, evaluation_windows
+from tuner.train.text.cursor import Windows, evaluation_windows
 
 CONTEXT = st.integers(2, 9)
 

@@ -10,10 +10,10 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from tuner.spec.trial import ModelSpec, OptimSpec, TrialSpec
-from tuner.train.gpt import ACTIVATIONS, GPT, NORMS
-from tuner.train.module import GPTModule
-from tuner.train.optim import OPTIMIZERS, SCHEDULES
-from tuner.train.shape import head_count, shape
+from tuner.train.model.gpt import ACTIVATIONS, GPT, NORMS
+from tuner.train.model.module import GPTModule
+from tuner.train.model.optim import OPTIMIZERS, SCHEDULES
+from tuner.train.model.shape import head_count, shape
 
 VOCAB, CONTEXT = 50, 32
 

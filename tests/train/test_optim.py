@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tuner.spec.trial import OptimSpec
-from tuner.train.optim import SCHEDULES, rate_factor
+from tuner.train.model.optim import SCHEDULES, rate_factor
 
 
 @given(
@@ -29,7 +31,7 @@ def test_it_rises_through_the_warmup_and_never_jumps(kind: str) -> None:
     assert factors[:100] == sorted(factors[:100])
     assert factors[100] == pytest.approx(1.0, abs=0.01)
     # the square root of the wsd decay is steep at its very start, everything else is gentle
-    assert max(abs(a - b) for a, b in zip(factors, factors[1:], strict=False)) < 0.06
+    assert max(abs(a - b) for a, b in pairwise(factors)) < 0.06
 
 
 @pytest.mark.parametrize(("kind", "end"), [("cosine", 0.05), ("linear", 0.05), ("constant", 1.0), ("wsd", 0.05)])

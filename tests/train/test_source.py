@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from tuner.spec.errors import DataError
 from tuner.spec.trial import DataSpec
-from tuner.train import blocks
-from tuner.train.blocks import file_blocks, text_blocks
-from tuner.train.source import SOURCE, Source, open_source, require_unchanged
+from tuner.train.text import blocks
+from tuner.train.text.blocks import file_blocks, text_blocks
+from tuner.train.text.source import SOURCE, Source, open_source, require_unchanged
 
 
 def texts(source: Source) -> list[str]:
@@ -225,7 +225,7 @@ def test_without_a_network_the_cause_is_one_sentence_and_the_cache_stays_small(t
 import sys
 from tuner.spec.errors import DataError
 from tuner.spec.trial import DataSpec
-from tuner.train.source import open_source
+from tuner.train.text.source import open_source
 print(sum(d.size for d in open_source(DataSpec(source="csv", path="big.csv", column="text")).documents()))
 try:
     list(open_source(DataSpec(source="hf", name="nobody/nothing", column="text")).documents())

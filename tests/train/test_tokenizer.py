@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from tuner.spec.errors import DataError
 from tuner.spec.trial import TokenizerSpec
-from tuner.train.tokenizer import (
+from tuner.train.text.tokenizer import (
     BPE_BYTES,
     TOKENIZER,
     Tokenizer,
@@ -166,7 +166,7 @@ def test_a_fork_after_encoding_neither_warns_nor_hangs() -> None:
     code = """
 import os
 from tuner.spec.trial import TokenizerSpec
-from tuner.train.tokenizer import build_tokenizer
+from tuner.train.text.tokenizer import build_tokenizer
 tokenizer = build_tokenizer(TokenizerSpec(vocab=300), ["some text"] * 50, True)
 tokenizer.encode(["some text"] * 500)
 child = os.fork()

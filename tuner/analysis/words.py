@@ -9,13 +9,7 @@ from tuner.spec.records import Value
 
 def loss(value: float | None) -> str:
     """Four significant digits; ``-`` where there is none."""
-    return (
-        "-"
-        if value is None
-        else f"{value:.4g}"
-        if abs(value) >= 1000 or abs(value) < 1e-3
-        else f"{value:#.4g}"
-    )
+    return "-" if value is None else f"{value:.4g}" if abs(value) >= 1000 or abs(value) < 1e-3 else f"{value:#.4g}"
 
 
 def setting(value: Value) -> str:

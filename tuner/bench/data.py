@@ -15,7 +15,7 @@ SCRIPT = """
 import resource, sys
 from pathlib import Path
 from tuner.spec.trial import DataSpec
-from tuner.train.corpus import open_corpus
+from tuner.train.text.corpus import open_corpus
 data = DataSpec.model_validate({"source": "text", "path": sys.argv[1], "tokenizer": {"kind": "bpe", "vocab": 1024}})
 print(sum(open_corpus(data, Path("corpora")).info.tokens), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
@@ -41,9 +41,7 @@ def measure_tokenising(megabytes: int) -> None:
     with workplace() as folder:
         write_text(folder / "large.txt", megabytes)
         began = time.perf_counter()
-        done = subprocess.run(
-            [sys.executable, "-c", SCRIPT, "large.txt"], capture_output=True, text=True, check=True
-        )
+        done = subprocess.run([sys.executable, "-c", SCRIPT, "large.txt"], capture_output=True, text=True, check=True)
         seconds = time.perf_counter() - began
     tokens, peak = (int(word) for word in done.stdout.split())
     unit = 1 if sys.platform == "darwin" else 1024

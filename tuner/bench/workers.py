@@ -32,9 +32,5 @@ def compare_workers(pairs: int) -> None:
                 run = run_study(YAML, workers, threads, NullTracker(), Path(f"{pair}-{workers}"))
                 rates.append(run.tokens / run.wall)
             ratios.append(rates[0] / rates[1])
-            print(
-                f"2 workers x 1 thread {rates[0]:,.0f} tokens/s; 1 worker x 2 threads {rates[1]:,.0f}; {ratios[-1]:.2f} x"
-            )
-    print(
-        f"median: two workers train {statistics.median(ratios):.2f} x the tokens a second of one with two threads"
-    )
+            print(f"2 workers x 1 thread: {rates[0]:,.0f} tokens/s; 1 x 2: {rates[1]:,.0f}; ratio {ratios[-1]:.2f}")
+    print(f"median: two workers train {statistics.median(ratios):.2f} x the tokens a second of one with two threads")

@@ -105,9 +105,7 @@ class Driver:
         while self.workers.idle and not self._stopping:
             if self._waiting:
                 self._begin(self._waiting.popleft())
-            elif (
-                self.search.spent + len(self._running) < self.spec.study.trials and not self.search.exhausted
-            ):
+            elif self.search.spent + len(self._running) < self.spec.study.trials and not self.search.exhausted:
                 self._begin(self.search.ask())
             else:
                 return
@@ -126,9 +124,7 @@ class Driver:
     def _start(self, number: int) -> None:
         folder = trial_folder(self.folder, number)
         milestones = self.spec.study.milestones
-        job = TrialJob(
-            number, self._running[number].spec, milestones, folder, self.corpora, self.code_version
-        )
+        job = TrialJob(number, self._running[number].spec, milestones, folder, self.corpora, self.code_version)
         self.workers.start(job)
 
     def _hear(self, number: int, event: Event) -> None:
@@ -195,9 +191,7 @@ class Driver:
         self.search.tell(asked.number, outcome, value)
         self.watcher.ended(asked.number, outcome, value)
         self._judge(outcome)
-        for sentence in retain_best(
-            self.folder, self.search.record(), self.spec.study.keep, self.spec.study.disk
-        ):
+        for sentence in retain_best(self.folder, self.search.record(), self.spec.study.keep, self.spec.study.disk):
             self.watcher.say(sentence)
 
     def _judge(self, outcome: Outcome) -> None:

@@ -20,7 +20,7 @@ Curve = Callable[[TrialSpec, float], float]
 
 
 def bowl(spec: TrialSpec, share: float) -> float:
-    """A plausible loss: best near lr 3e-3 and 0.1 of warmup, better with depth, falling with the budget, a little noise."""
+    """A plausible loss: best near lr 3e-3 and 0.1 of warmup, better with depth, falling with the budget; noisy."""
     miss = math.log10(spec.optim.lr / 3e-3) ** 2 + 4 * (spec.optim.warmup - 0.1) ** 2
     noise = random.Random(f"{spec.hash}-{share}").gauss(0, 0.004)
     return 1.5 + 0.3 * miss + 0.4 / spec.model.depth + 1.2 * math.exp(-4 * share) + noise

@@ -37,9 +37,7 @@ def accelerators() -> list[str]:
     """GPUs by their device files, for a plan; what torch can really use is asked later, in a worker."""
     found = sorted(Path("/dev").glob("nvidia[0-9]*"))
     allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
-    count = (
-        len(found) if allowed is None else min(len(found), len([name for name in allowed.split(",") if name]))
-    )
+    count = len(found) if allowed is None else min(len(found), len([name for name in allowed.split(",") if name]))
     return [f"cuda:{index}" for index in range(count)]
 
 

@@ -31,8 +31,8 @@ def retain_best(study: Path, record: StudyRecord, keep: int, disk: int | None) -
         _delete(study, best.pop())
     if used > disk:
         return [
-            f"{study} holds {used / 1e9:.2f} GB of checkpoints, above study.disk ({disk / 1e9:.2f} GB), though only the "
-            "best and the running trials are kept; raise the cap or make the models smaller."
+            f"{study} holds {used / 1e9:.2f} GB of checkpoints, above study.disk ({disk / 1e9:.2f} GB), though only "
+            "the best and the running trials are kept; raise the cap or make the models smaller."
         ]
     return []
 

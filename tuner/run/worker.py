@@ -19,7 +19,7 @@ PRELOAD = ["tuner.train.fit"]
 
 
 def work(job: Job, pipe: Connection, device: str, threads: int | None) -> None:
-    """Do ``job`` and send what comes of it; the last message is an Outcome, a CorpusInfo, a TunerError or device names."""
+    """Do ``job`` and send what comes of it; the last message is its Outcome, CorpusInfo, TunerError or device names."""
     # Ctrl-C reaches the whole process group; only the driver decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -55,7 +55,7 @@ def _train(job: TrialJob, link: PipeLink, device: str, threads: int | None) -> O
 
 
 def _prepare(job: DataJob, link: PipeLink) -> object:
-    from tuner.train.corpus import open_corpus
+    from tuner.train.text.corpus import open_corpus
 
     try:
         return open_corpus(job.data, job.corpora, link.preparing).info

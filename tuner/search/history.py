@@ -69,9 +69,7 @@ class StudyRecord:
 
     def ranked(self) -> list[TrialRecord]:
         """Complete and pruned trials, best first; a pruned trial never outranks a finished one."""
-        return sorted(
-            (t for t in self.trials if t.state in ("complete", "pruned") and t.last), key=lambda t: t.order
-        )
+        return sorted((t for t in self.trials if t.state in ("complete", "pruned") and t.last), key=lambda t: t.order)
 
 
 def study_names(storage: BaseStorage) -> list[str]:

@@ -39,9 +39,7 @@ def study_lock(url: str, study: str, folder: Path) -> Iterator[None]:
                 f"study '{study}' is being run by another driver{_holder(note)}; wait for it or stop it."
             )
         folder.mkdir(parents=True, exist_ok=True)
-        note.write_text(
-            json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%H:%M")})
-        )
+        note.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%H:%M")}))
         try:
             yield
         finally:

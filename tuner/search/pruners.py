@@ -11,9 +11,7 @@ from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner,
 from tuner.spec.study import StudySettings
 
 PRUNERS: dict[str, Callable[[StudySettings], BasePruner]] = {
-    "hyperband": lambda study: HyperbandPruner(
-        min_resource=1, max_resource=study.milestones, reduction_factor=3
-    ),
+    "hyperband": lambda study: HyperbandPruner(min_resource=1, max_resource=study.milestones, reduction_factor=3),
     "asha": lambda study: SuccessiveHalvingPruner(min_resource=1, reduction_factor=3),
     "median": lambda study: MedianPruner(n_startup_trials=5, n_warmup_steps=1),
     "none": lambda study: NopPruner(),

@@ -25,9 +25,7 @@ SAMPLERS: dict[str, Callable[[StudySpec, int], BaseSampler]] = {
     "gp": lambda spec, seed: GPSampler(seed=seed),
     "random": lambda spec, seed: RandomSampler(seed=seed),
     "cmaes": lambda spec, seed: CmaEsSampler(seed=seed),
-    "qmc": lambda spec, seed: QMCSampler(
-        seed=spec.study.seed, scramble=True
-    ),
+    "qmc": lambda spec, seed: QMCSampler(seed=spec.study.seed, scramble=True),
     "grid": lambda spec, seed: RandomSampler(seed=seed),  # each point is enqueued, see grid_points
 }
 

@@ -57,9 +57,7 @@ def open_storage(url: str, create: bool = False) -> BaseStorage:
         if path is not None:
             if not path.exists():
                 if not create:
-                    raise StoreError(
-                        f"no trial store at {path}; run a study first, or name one with --storage."
-                    )
+                    raise StoreError(f"no trial store at {path}; run a study first, or name one with --storage.")
                 _create_sqlite(path)
             return _rdb(url, connect_args={"timeout": 60})
         return _rdb(url, pool_pre_ping=True)

@@ -49,8 +49,7 @@ class Budget:
         match = _AMOUNT.match(text) if len(text) <= _LONGEST else None
         if not match:
             raise ValueError(
-                "expected an amount with a unit such as '2M tokens', '8e12 flops' or '90 s', "
-                f"got {short(text)!r}"
+                f"expected an amount with a unit such as '2M tokens', '8e12 flops' or '90 s', got {short(text)!r}"
             )
         number, prefix, word = match.groups()
         value = float(number.replace("_", ""))

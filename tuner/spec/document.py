@@ -62,9 +62,7 @@ class Document:
 
 def dotted(where: Where) -> str:
     """``("space", "optim.lr", "float", 0)`` -> ``space.optim.lr.float[0]``."""
-    return "".join(
-        f"[{step}]" if isinstance(step, int) else f".{short(step)}" for step in where
-    ).removeprefix(".")
+    return "".join(f"[{step}]" if isinstance(step, int) else f".{short(step)}" for step in where).removeprefix(".")
 
 
 def read(text: str, source: str) -> Document:
@@ -80,9 +78,7 @@ def read(text: str, source: str) -> Document:
         raise SpecError(f"{source}:1:1: the file is empty; a study begins with 'name: ...'.")
     top = reader.node((), values, keys)
     if not isinstance(top, dict):
-        raise SpecError(
-            f"{values[()]}: expected settings such as 'name: base' at the top level, got {said(top)}."
-        )
+        raise SpecError(f"{values[()]}: expected settings such as 'name: base' at the top level, got {said(top)}.")
     return Document(source, top, values, keys)
 
 
@@ -99,9 +95,7 @@ def override(document: Document, changes: Sequence[str]) -> Document:
         label = f"--set {short(name)}"
         where = _where(name.strip())
         if not equals or not all(where) or len(where) > MAX_DEPTH:
-            raise SpecError(
-                f"--set {short(change)}: expected PATH=VALUE such as trial.optim.lr=3e-4; write it so."
-            )
+            raise SpecError(f"--set {short(change)}: expected PATH=VALUE such as trial.optim.lr=3e-4; write it so.")
         document = _replace(document, where, text, label)
     return document
 
@@ -239,9 +233,7 @@ class _Reader:
             if key == "<<" and not getattr(event, "style", None):
                 self._fail(event, "merge keys ('<<') are not read; write the settings out")
             if key in value:
-                self._fail(
-                    event, f"the key {short(key)!r} is here twice, first at {keys[*where, key]}; remove one"
-                )
+                self._fail(event, f"the key {short(key)!r} is here twice, first at {keys[*where, key]}; remove one")
             keys[*where, key] = place
             value[key] = self.node((*where, key), values, keys)
         self._at += 1

@@ -59,11 +59,7 @@ def dump(spec: StudySpec) -> str:
         "forbid": list(spec.forbid),
         "study": _present(spec.study),
     }
-    return str(
-        yaml.dump(
-            data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100, default_flow_style=None
-        )
-    )
+    return str(yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100, default_flow_style=None))
 
 
 class _Line(dict[str, Any]):
@@ -111,9 +107,7 @@ def _read_file(path: Path) -> str:
     except UnicodeDecodeError as error:
         place = place_after(name, raw[: error.start].decode("utf-8"))
         byte = f"0x{raw[error.start]:02x}"
-        raise SpecError(
-            f"{place}: expected UTF-8 text, got the byte {byte}; save the file as UTF-8."
-        ) from None
+        raise SpecError(f"{place}: expected UTF-8 text, got the byte {byte}; save the file as UTF-8.") from None
 
 
 def _ask_fixed(document: Document, overrides: Sequence[str]) -> None:
@@ -175,11 +169,7 @@ def _all(document: Document, error: ValidationError, above: Where = ()) -> Itera
             yield from _missing(document, where, loc[-1])
         elif item["type"] == "dimension":
             value = document.find(where)
-            got = (
-                "the keys " + ", ".join(map(short, value))
-                if isinstance(value, dict) and value
-                else said(value)
-            )
+            got = "the keys " + ", ".join(map(short, value)) if isinstance(value, dict) and value else said(value)
             yield _Found(where, False, f"{item['msg']}, got {got}")
         elif item["type"] == "value_error":
             yield _Found(_pointed(document, where, str(cause)), False, str(cause))

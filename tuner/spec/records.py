@@ -37,7 +37,7 @@ class Measurement:
 
 
 class Verdict(StrEnum):
-    """The only value that travels back to the trainer. A third word, PAUSE, may come: match it, never test for truth."""
+    """The only value that travels back to the trainer. PAUSE may come: match it, never test for truth."""
 
     CONTINUE = "continue"
     STOP = "stop"

@@ -39,8 +39,7 @@ def _name(value: str) -> str:
 def _url(value: str) -> str:
     if not re.match(r"[A-Za-z][A-Za-z0-9+]*://.", value):
         raise ValueError(
-            "expected a URL such as sqlite:///tuner.db or postgresql+psycopg://user@host/db, "
-            f"got {short(value)!r}"
+            f"expected a URL such as sqlite:///tuner.db or postgresql+psycopg://user@host/db, got {short(value)!r}"
         )
     return value
 
@@ -205,10 +204,7 @@ def _samplable(spec: StudySpec) -> list[Mistake]:
         return []
     endless = [path for path, dim in spec.space.items() if dim.size() is None]
     if endless:
-        return [
-            Mistake(("space", path), "the grid sampler needs a step here, or choice: [...]")
-            for path in endless
-        ]
+        return [Mistake(("space", path), "the grid sampler needs a step here, or choice: [...]") for path in endless]
     if not len(spec.space):
         return [Mistake(where, "the grid sampler needs a space, and there is no dimension; use random")]
     if (points := math.prod(dim.size() or 1 for _, dim in spec.space.items())) > _GRID_LIMIT:

@@ -51,9 +51,7 @@ BudgetField = Annotated[Budget, BeforeValidator(_budget), PlainSerializer(str)]
 class Frozen(BaseModel):
     """The border: unknown keys are errors, and what passed never changes."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", validate_default=True, arbitrary_types_allowed=True
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, arbitrary_types_allowed=True)
 
 
 class TokenizerSpec(Frozen):
@@ -105,22 +103,18 @@ class DataSpec(Frozen):
         for name in ("path", "column", "name", "revision", "subset", "part", "cap"):
             given = getattr(self, name) is not None
             if given and name not in needed + optional:
-                raise ValueError(
-                    f"{name} does not belong to source {self.source}; remove it or change the source"
-                )
+                raise ValueError(f"{name} does not belong to source {self.source}; remove it or change the source")
             if name in needed and not given:
                 raise ValueError(f"source {self.source} needs {name}")
         if abs(sum(self.split) - 1) > 1e-6:
             raise ValueError(f"split must add up to 1 (train, validation, test), got {sum(self.split):g}")
         if min(self.split[:2]) == 0:
-            raise ValueError(
-                "split needs a training and a validation part above 0; only the test part may be 0"
-            )
+            raise ValueError("split needs a training and a validation part above 0; only the test part may be 0")
         return self
 
 
 class ModelSpec(Frozen):
-    """The GPT. Head count ``auto`` is derived from the width (see train/shape.py)."""
+    """The GPT. Head count ``auto`` is derived from the width (see train/model/shape.py)."""
 
     depth: Annotated[Int, Field(ge=1, le=1000)] = 4
     width: Annotated[Int, Field(ge=8, le=65_536)] = 128

@@ -30,22 +30,16 @@ INTERRUPTED = 130
 
 
 def study(
-    yaml: Annotated[
-        Path, typer.Argument(metavar="YAML", help="the search space, such as search_spaces/base.yaml")
-    ],
+    yaml: Annotated[Path, typer.Argument(metavar="YAML", help="the search space, such as search_spaces/base.yaml")],
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="PATH=VALUE", help="override a field: trial.budget='200k tokens'"),
     ] = None,
     storage: Annotated[
         str | None,
-        typer.Option(
-            help="trial store as a SQLAlchemy URL [default: TUNER_STORAGE, else sqlite:///tuner.db]"
-        ),
+        typer.Option(help="trial store as a SQLAlchemy URL [default: TUNER_STORAGE, else sqlite:///tuner.db]"),
     ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="print the plan and stop; nothing is created")
-    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan and stop; nothing is created")] = False,
 ) -> None:
     """Search: train the trials of a YAML file, go on where it stopped, print the best."""
     with errors_as_sentences():
@@ -101,13 +95,9 @@ def run_study(yaml: Path, overrides: list[str], storage: str | None, dry_run: bo
 def _already_complete(console: Console, spec: StudySpec, search: Search, url: str) -> int:
     from tuner.study.summary import print_best
 
-    console.print(
-        f"study {spec.name} is complete: {search.spent} of {spec.study.trials} trials; nothing left to do"
-    )
+    console.print(f"study {spec.name} is complete: {search.spent} of {spec.study.trials} trials; nothing left to do")
     print_best(console, search.record())
-    console.print(
-        f"raise study.trials to go on (--set study.trials={2 * spec.study.trials})", highlight=False
-    )
+    console.print(f"raise study.trials to go on (--set study.trials={2 * spec.study.trials})", highlight=False)
     return 0
 
 
@@ -126,9 +116,7 @@ def _search(console: Console, spec: StudySpec, search: Search, url: str, uri: st
     warm_up()
     folder = RUNS / spec.name
     ranked = [t for t in search.record().ranked() if t.value is not None]
-    screen = Screen(
-        spec, console, search.spent, (ranked[0].value or 0.0, ranked[0].number) if ranked else None
-    )
+    screen = Screen(spec, console, search.spent, (ranked[0].value or 0.0, ranked[0].number) if ranked else None)
     prepare_data(spec, RUNS / ".corpora", screen)
     workers = None if spec.study.workers == "auto" else spec.study.workers
     hands = LocalWorkers(*plan_slots(workers, probe_devices()))
@@ -141,14 +129,10 @@ def _search(console: Console, spec: StudySpec, search: Search, url: str, uri: st
     finally:
         hands.kill()
         if missing := tracker.close(patience(uri, ending is Ending.INTERRUPTED)):
-            console.print(
-                f"{missing} points not mirrored to MLflow; run `tuner sync {spec.name}`", highlight=False
-            )
+            console.print(f"{missing} points not mirrored to MLflow; run `tuner sync {spec.name}`", highlight=False)
         search.link_runs(tracker.runs())
     if ending is Ending.INTERRUPTED:
-        console.print(
-            f"interrupted; the same command goes on: {' '.join(sys.orig_argv[1:])}", highlight=False
-        )
+        console.print(f"interrupted; the same command goes on: {' '.join(sys.orig_argv[1:])}", highlight=False)
         return INTERRUPTED
     print_summary(console, search.record(), importance(url, spec.name), time.monotonic() - began, str(RUNS))
     return 0

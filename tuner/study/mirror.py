@@ -28,8 +28,7 @@ def sync_studies(name: str | None, tracking: str | None, runs: Path = Path("runs
         report = sync(runs / study, uri)
         console.print(
             f"{study}: {report.points} points of {report.trials} trials mirrored to {shown(uri)}, "
-            f"{report.already} were there already"
-            + (f", {report.damaged} damaged lines" if report.damaged else ""),
+            f"{report.already} were there already" + (f", {report.damaged} damaged lines" if report.damaged else ""),
             highlight=False,
             soft_wrap=True,
         )

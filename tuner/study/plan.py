@@ -16,8 +16,8 @@ from tuner.spec.budget import Unit
 from tuner.spec.errors import InfeasibleError
 from tuner.spec.study import StudySpec
 from tuner.spec.trial import TrialSpec
-from tuner.train.corpus import corpus_info
-from tuner.train.shape import Shape, memory_bytes, planned_steps, shape
+from tuner.train.model.shape import Shape, memory_bytes, planned_steps, shape
+from tuner.train.text.corpus import corpus_info
 
 SPEED_FILE = ".speed.json"
 ASSUMED_VOCAB = {"byte": 257, "char": 100, "bpe": 1024, "file": 32_000}

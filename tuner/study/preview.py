@@ -51,12 +51,10 @@ def _cost(base: Cost, plan: Plan) -> str:
     spent = (
         ""
         if base.steps is None
-        else (
-            f", {base.steps} steps, {words.count(base.tokens or 0)} tokens, {words.count(base.flops or 0)}FLOP"
-        )
+        else (f", {base.steps} steps, {words.count(base.tokens or 0)} tokens, {words.count(base.flops or 0)}FLOP")
     )
     free_memory, free_disk = psutil.virtual_memory().available, shutil.disk_usage(Path.cwd()).free
-    workers = f"{plan.slots} worker{'s' if plan.slots != 1 else ''} of {plan.threads} thread{'s' if plan.threads != 1 else ''}"
+    workers = f"{_many(plan.slots, 'worker')} of {_many(plan.threads, 'thread')}"
     time = (
         "time: not yet measured in this folder"
         if plan.seconds is None
@@ -80,3 +78,7 @@ def _said(dimension: Dimension) -> str:
     conditions = (f"{path} is {' or '.join(map(str, values))}" for path, values in dimension.when.items())
     when = " and ".join(conditions)
     return f"{text}, when {when}" if when else text
+
+
+def _many(number: int, thing: str) -> str:
+    return f"{number} {thing}" + ("" if number == 1 else "s")

@@ -45,9 +45,7 @@ class _Line:
 class Screen:
     """A Watcher that shows a study: one line a worker, the best so far, the total."""
 
-    def __init__(
-        self, spec: StudySpec, console: Console, finished: int, best: tuple[float, int] | None
-    ) -> None:
+    def __init__(self, spec: StudySpec, console: Console, finished: int, best: tuple[float, int] | None) -> None:
         self.spec, self.console, self.finished, self.best = spec, console, finished, best
         self._lines: dict[int, _Line] = {}
         self._steps: dict[int, int | None] = {}
@@ -62,9 +60,7 @@ class Screen:
         if not self.console.is_terminal:
             yield
             return
-        with Live(
-            get_renderable=self.render, console=self.console, refresh_per_second=4, transient=True
-        ) as live:
+        with Live(get_renderable=self.render, console=self.console, refresh_per_second=4, transient=True) as live:
             self._live = live
             try:
                 yield
@@ -114,9 +110,7 @@ class Screen:
         result = value if value is not None else line.loss
         at = f" at milestone {line.milestone}" if value is None and line.milestone else ""
         shown = f" {self.spec.study.metric} {words.loss(result)}{at}" if result is not None else ""
-        why = (
-            f": {outcome.reason}" if outcome.state in (State.FAILED, State.DIVERGED, State.INFEASIBLE) else ""
-        )
+        why = f": {outcome.reason}" if outcome.state in (State.FAILED, State.DIVERGED, State.INFEASIBLE) else ""
         best = f"  (best {words.loss(self.best[0])}, trial {self.best[1]})" if self.best else ""
         self.say(f"{MARKS[outcome.state]} trial {number} {outcome.state}{shown}{why}{best}")
 
@@ -154,13 +148,7 @@ class Screen:
 
     def _head(self) -> Text:
         total, passed = self.spec.study.trials, time.monotonic() - self._began
-        best = (
-            f"best {words.loss(self.best[0])} (trial {self.best[1]})"
-            if self.best
-            else "no trial finished yet"
-        )
+        best = f"best {words.loss(self.best[0])} (trial {self.best[1]})" if self.best else "no trial finished yet"
         new = self.finished - self._first
         left = f", about {words.duration(passed / new * (total - self.finished))} left" if new >= 3 else ""
-        return Text(
-            f"{self.spec.name}: {self.finished} of {total} trials, {self._clock()} so far{left}; {best}"
-        )
+        return Text(f"{self.spec.name}: {self.finished} of {total} trials, {self._clock()} so far{left}; {best}")

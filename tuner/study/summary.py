@@ -55,9 +55,7 @@ def _table(record: StudyRecord, trials: Sequence[TrialRecord], title: str) -> Ta
         milestone, value = trial.last or (0, None)
         state = trial.state if trial.value is not None else f"{trial.state} at {milestone}"
         cells = [words.setting(trial.point[path]) if path in trial.point else "" for path in paths]
-        table.add_row(
-            str(trial.number), state, words.loss(trial.value if trial.value is not None else value), *cells
-        )
+        table.add_row(str(trial.number), state, words.loss(trial.value if trial.value is not None else value), *cells)
     return table
 
 
@@ -74,12 +72,8 @@ def print_summary(
     best = record.ranked()[:1]
     if best:
         number = best[0].number
-        console.print(
-            Text(f"checkpoint of the best: {runs}/{record.name}/{number}/checkpoints"), soft_wrap=True
-        )
-        console.print(
-            Text(f"next:\n  tuner show {record.name} {number}\n  tuner trials {record.name}\n  mlflow ui")
-        )
+        console.print(Text(f"checkpoint of the best: {runs}/{record.name}/{number}/checkpoints"), soft_wrap=True)
+        console.print(Text(f"next:\n  tuner show {record.name} {number}\n  tuner trials {record.name}\n  mlflow ui"))
 
 
 def print_trial(console: Console, record: StudyRecord, trial: TrialRecord) -> None:
@@ -89,8 +83,7 @@ def print_trial(console: Console, record: StudyRecord, trial: TrialRecord) -> No
         console.print(Text(trial.reason), soft_wrap=True)
     _pairs(console, "point", {path: words.setting(value) for path, value in trial.point.items()})
     shares = {
-        f"{k} of {record.spec['study']['milestones']}": words.loss(v)
-        for k, v in sorted(trial.milestones.items())
+        f"{k} of {record.spec['study']['milestones']}": words.loss(v) for k, v in sorted(trial.milestones.items())
     }
     _pairs(console, f"{record.metric} at milestone", shares)
     hidden = ("outcome", "reason")

@@ -20,9 +20,7 @@ def code_version() -> str:
         return number
     describe = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=7"]
     try:
-        commit = subprocess.run(
-            describe, capture_output=True, text=True, timeout=5, check=True
-        ).stdout.strip()
+        commit = subprocess.run(describe, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return number
     return f"{number}+{commit}"

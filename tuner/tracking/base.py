@@ -13,9 +13,7 @@ from tuner.spec.records import Measurement, Outcome, Value
 class Tracker(Protocol):
     """The memory of one study, called by one process, the driver. No call waits for a network."""
 
-    def start(
-        self, trial: int, params: Mapping[str, Value], tags: Mapping[str, str], spec: Mapping[str, Any]
-    ) -> None:
+    def start(self, trial: int, params: Mapping[str, Value], tags: Mapping[str, str], spec: Mapping[str, Any]) -> None:
         """Begin ``trial``, or go on with it: on a trial already started, only ``tags`` are new.
 
         Raises:
@@ -56,9 +54,7 @@ class NullTracker:
     def __init__(self) -> None:
         self._last: dict[int, Measurement] = {}
 
-    def start(
-        self, trial: int, params: Mapping[str, Value], tags: Mapping[str, str], spec: Mapping[str, Any]
-    ) -> None:
+    def start(self, trial: int, params: Mapping[str, Value], tags: Mapping[str, str], spec: Mapping[str, Any]) -> None:
         pass
 
     def row(self, trial: int, measurement: Measurement) -> bool:

@@ -72,9 +72,7 @@ class Plan:
     gaps: Mapping[str, Gap]
 
 
-def plan(
-    records: Iterable[Record], gaps: Mapping[str, Gap], *, damaged: int = 0, since: int | None = None
-) -> Plan:
+def plan(records: Iterable[Record], gaps: Mapping[str, Gap], *, damaged: int = 0, since: int | None = None) -> Plan:
     """Turn records, in spool order, into a Plan; the same records give the same Plan, times included.
 
     MLflow stores infinity as 1.8e308 and draws NaN as a hole: neither is logged. Instead the tag
@@ -103,17 +101,14 @@ def plan(
                 tags.update({"tuner.state": "running"})
             case Resume():
                 status = Status("RUNNING", None)
-                tags.update(
-                    {"tuner.state": "running", "tuner.reason": "", "tuner.resumed": str(record.count)}
-                )
+                tags.update({"tuner.state": "running", "tuner.reason": "", "tuner.resumed": str(record.count)})
             case Finish(time_ms, outcome):
                 status = Status(_STATUS[outcome.state], time_ms)
                 tags.update({"tuner.state": outcome.state.value, "tuner.reason": outcome.reason})
         tags.update(record.tags)
     if seen != dict(gaps):
         tags["tuner.nonfinite"] = ", ".join(
-            f"{key} {gap.value} at step {gap.step}"
-            + (f" (and {gap.times - 1} later)" if gap.times > 1 else "")
+            f"{key} {gap.value} at step {gap.step}" + (f" (and {gap.times - 1} later)" if gap.times > 1 else "")
             for key, gap in seen.items()
         )
     if damaged:

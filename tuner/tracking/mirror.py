@@ -212,8 +212,7 @@ def _alone(folder: Path) -> Iterator[FileLock]:
             yield lock
     except Timeout as error:
         raise StoreError(
-            f"{folder}: expected to mirror it alone, got another process that does; "
-            "a running study mirrors by itself"
+            f"{folder}: expected to mirror it alone, got another process that does; a running study mirrors by itself"
         ) from error
 
 

@@ -139,8 +139,7 @@ def read_spool(path: Path) -> SpoolContent:
         data = path.read_bytes()
     except OSError as error:
         raise StoreError(
-            f"{path}: expected a trial's spool, got '{error.strerror or error}'; "
-            "`tuner trials` lists what is stored"
+            f"{path}: expected a trial's spool, got '{error.strerror or error}'; `tuner trials` lists what is stored"
         ) from error
     records, damaged = decode_lines(data)
     return collect(records, damaged)

@@ -144,12 +144,8 @@ def _has_tables(path: Path) -> bool:
         return False
     try:
         # Not read-only: after a kill in the middle of a write, reading must first undo that write.
-        with contextlib.closing(
-            sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=20)
-        ) as database:
-            tables = {
-                row[0] for row in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
-            }
+        with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=20)) as database:
+            tables = {row[0] for row in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     except sqlite3.OperationalError as error:  # locked for 20 s, no right to read
         raise StoreError(f"{path}: expected to read MLflow's file, got '{error}'") from error
     except sqlite3.DatabaseError as error:

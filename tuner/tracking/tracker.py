@@ -31,9 +31,7 @@ class StudyTracker:
         self._mirror = Mirror(folder, study, uri, say, interval)
         self._mirror.start()
 
-    def start(
-        self, trial: int, params: Mapping[str, Value], tags: Mapping[str, str], spec: Mapping[str, Any]
-    ) -> None:
+    def start(self, trial: int, params: Mapping[str, Value], tags: Mapping[str, str], spec: Mapping[str, Any]) -> None:
         self._close_spool(trial)
         spool = Spool(self._folder / str(trial) / SPOOL)
         self._spools[trial] = spool

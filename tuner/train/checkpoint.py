@@ -128,9 +128,7 @@ def verify(folder: Path) -> Saved:
         reached = int(manifest["reached"])
         weights_sha256 = str(files[WEIGHTS])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(
-            f"{folder}: no checkpoint, its manifest is missing or damaged ({error})."
-        ) from error
+        raise CheckpointError(f"{folder}: no checkpoint, its manifest is missing or damaged ({error}).") from error
     for name, expected in files.items():
         try:
             got = _sha256(folder / name)
@@ -147,9 +145,7 @@ def retain(trial: Path, keep: Collection[Path]) -> None:
     """Delete the trial's checkpoints but those in ``keep``."""
     for folder in checkpoints(trial).glob("step-*"):
         if folder not in keep:
-            (folder / MANIFEST).unlink(
-                missing_ok=True
-            )  # first: half a deletion must not look like a checkpoint
+            (folder / MANIFEST).unlink(missing_ok=True)  # first: half a deletion must not look like a checkpoint
             shutil.rmtree(folder, ignore_errors=True)
 
 

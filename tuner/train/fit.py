@@ -19,12 +19,12 @@ from tuner.spec.errors import CheckpointError
 from tuner.spec.records import CorpusInfo, Outcome, Started
 from tuner.spec.trial import TrialSpec
 from tuner.train import checkpoint
-from tuner.train.corpus import open_corpus
-from tuner.train.cursor import Windows
 from tuner.train.life import Life, Link
 from tuner.train.meter import Meter
-from tuner.train.module import GPTModule
-from tuner.train.shape import shape
+from tuner.train.model.module import GPTModule
+from tuner.train.model.shape import shape
+from tuner.train.text.corpus import open_corpus
+from tuner.train.text.cursor import Windows
 
 
 @dataclass(frozen=True)
@@ -71,9 +71,7 @@ def fit(spec: TrialSpec, milestones: int, place: Place, link: Link, code_version
         counts = shape(spec.model, corpus.info.vocab, spec.data.context)
         meter = Meter(spec.budget, spec.tokens_per_step, counts.flops_per_token, milestones)
         module = GPTModule(spec, corpus.info.vocab, lambda: meter.progress).to(torch.device(place.device))
-        facts = _facts(
-            spec, corpus.info, counts.parameters, counts.flops_per_token, meter.steps, place, code_version
-        )
+        facts = _facts(spec, corpus.info, counts.parameters, counts.flops_per_token, meter.steps, place, code_version)
         return _train(spec, Life(module, meter, corpus, place.folder, link, facts), place, facts)
 
 
@@ -94,9 +92,7 @@ def _train(spec: TrialSpec, life: Life, place: Place, facts: dict[str, Any]) -> 
         life.module.train()
         meter.go()
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # Lightning's advice on loader workers and loggers, neither wanted
+            warnings.simplefilter("ignore")  # Lightning's advice on loader workers and loggers, neither wanted
             trainer.fit(life.module, train_dataloaders=_Batches(windows, meter.spent.steps, left, spec.batch))
     if life.outcome is None:
         raise RuntimeError(f"training ended at step {meter.spent.steps} of {meter.steps} without an outcome")
@@ -122,9 +118,7 @@ def _trainer(life: Life, place: Place) -> L.Trainer:
 def _same_trial(saved: checkpoint.Saved, spec: TrialSpec, facts: dict[str, Any]) -> None:
     record = json.loads((saved.folder / checkpoint.SPEC).read_text())
     if record["trial"] != spec.as_data():
-        raise CheckpointError(
-            f"{saved.folder}: belongs to another trial (its spec differs); move the folder away."
-        )
+        raise CheckpointError(f"{saved.folder}: belongs to another trial (its spec differs); move the folder away.")
     for name in ("data_fingerprint", "tokenizer_fingerprint"):
         if record["facts"][name] != facts[name]:
             raise CheckpointError(

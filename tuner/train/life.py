@@ -15,11 +15,11 @@ from lightning.pytorch.callbacks import Callback
 
 from tuner.spec.records import Measurement, Outcome, Preparing, Started, State, Verdict
 from tuner.train import checkpoint
-from tuner.train.corpus import Corpus
-from tuner.train.cursor import evaluation_windows
 from tuner.train.device import peak_memory_mb
 from tuner.train.meter import Meter
-from tuner.train.module import GPTModule
+from tuner.train.model.module import GPTModule
+from tuner.train.text.corpus import Corpus
+from tuner.train.text.cursor import evaluation_windows
 
 
 class Link(Protocol):
@@ -84,9 +84,7 @@ class Life(Callback):
         if self.meter.row_due:
             train_loss = self.module.take_loss()
             if not math.isfinite(train_loss):
-                self.outcome = Outcome(
-                    State.DIVERGED, f"training loss {train_loss} at step {self.meter.spent.steps}"
-                )
+                self.outcome = Outcome(State.DIVERGED, f"training loss {train_loss} at step {self.meter.spent.steps}")
                 return
             metrics = {
                 "train_loss": train_loss,
@@ -110,9 +108,7 @@ class Life(Callback):
     def _milestone(self, milestone: int, metrics: dict[str, float]) -> None:
         """First the checkpoint, then the report: what the driver has heard is on disk."""
         if not math.isfinite(metrics["val_loss"]):
-            self.outcome = Outcome(
-                State.DIVERGED, f"validation loss {metrics['val_loss']} at milestone {milestone}"
-            )
+            self.outcome = Outcome(State.DIVERGED, f"validation loss {metrics['val_loss']} at milestone {milestone}")
             return
         self.meter.reached = milestone
         measurement = self._measured(metrics, milestone)
@@ -125,9 +121,7 @@ class Life(Callback):
                 if self.meter.done and self.meter.due is None:
                     self.outcome = self._ended(State.COMPLETE, "the budget is spent")
             case Verdict.STOP:
-                self.outcome = self._ended(
-                    State.PRUNED, f"stopped by the pruner at milestone {self.meter.reached}"
-                )
+                self.outcome = self._ended(State.PRUNED, f"stopped by the pruner at milestone {self.meter.reached}")
 
     def _leave(self) -> None:
         if self.last is None or self.last.spent.steps != self.meter.spent.steps:

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from tuner.spec.budget import Budget
 from tuner.spec.records import Spent
-from tuner.train.shape import planned_steps
+from tuner.train.model.shape import planned_steps
 
 ROWS_PER_MILESTONE = 10
 

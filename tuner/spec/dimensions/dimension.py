@@ -46,9 +46,7 @@ class _Range(_Dimension):
 
     log: bool = False
 
-    def _check(
-        self, name: str, low: builtins.float, high: builtins.float, step: builtins.float | None
-    ) -> None:
+    def _check(self, name: str, low: builtins.float, high: builtins.float, step: builtins.float | None) -> None:
         found = []
 
         def wrong(sentence: str, *where: str | builtins.int) -> None:
@@ -57,10 +55,7 @@ class _Range(_Dimension):
         if low > high:
             wrong(f"the low end {said(low)} is above the high end {said(high)}; swap them")
         elif low == high:
-            wrong(
-                f"both ends are {said(low)}, so nothing varies; "
-                "set the value under trial and remove the dimension"
-            )
+            wrong(f"both ends are {said(low)}, so nothing varies; set the value under trial and remove the dimension")
         elif self.log and low <= 0:
             wrong(f"a log scale needs a low end above 0, got {said(low)}; raise it or remove log", name, 0)
         if self.log and step is not None:
@@ -214,9 +209,7 @@ def _kind(value: Any) -> str | None:
 
 Dimension = FloatDim | IntDim | ChoiceDim
 AnyDimension = Annotated[
-    Annotated[FloatDim, Tag("<float>")]
-    | Annotated[IntDim, Tag("<int>")]
-    | Annotated[ChoiceDim, Tag("<choice>")],
+    Annotated[FloatDim, Tag("<float>")] | Annotated[IntDim, Tag("<int>")] | Annotated[ChoiceDim, Tag("<choice>")],
     Discriminator(
         _kind,
         custom_error_type="dimension",

@@ -53,9 +53,7 @@ class Leaf:
         except ValidationError:
             text = value if isinstance(value, str) else None if value is None else str(value)
             hint = near_word(value, self.words)
-            raise ValueError(
-                f"{self.path} takes {describe(self.annotation)}, got {said(text)}.{hint}"
-            ) from None
+            raise ValueError(f"{self.path} takes {describe(self.annotation)}, got {said(text)}.{hint}") from None
 
 
 def annotated(field: FieldInfo) -> Any:
@@ -137,9 +135,7 @@ def _range(bounds: tuple[Any, ...]) -> str:
     found: dict[str, Any] = {}
     for bound in bounds:
         for item in bound.metadata if isinstance(bound, FieldInfo) else [bound]:
-            found |= {
-                name: v for name in ("ge", "gt", "le", "lt") if (v := getattr(item, name, None)) is not None
-            }
+            found |= {name: v for name in ("ge", "gt", "le", "lt") if (v := getattr(item, name, None)) is not None}
     # the largest whole number whose neighbours a float tells apart is no bound to read about
     found = {name: bound for name, bound in found.items() if abs(bound) != 2**53}
     low = f" from {found['ge']}" if "ge" in found else f" above {found['gt']}" if "gt" in found else ""

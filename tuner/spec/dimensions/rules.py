@@ -55,21 +55,15 @@ class Rule:
                 numbers, comparisons and arithmetic, a text compared with a number, or no path at all.
         """
         if len(text) > MAX_LENGTH:
-            raise ValueError(
-                f"expected a rule of at most {MAX_LENGTH} characters, got {len(text)}; write several"
-            )
+            raise ValueError(f"expected a rule of at most {MAX_LENGTH} characters, got {len(text)}; write several")
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # "1or 2" warns; whether a rule is right is decided here
                 tree = ast.parse(text.strip(), mode="eval").body
         except SyntaxError as error:
-            raise ValueError(
-                f"the rule {text!r} cannot be read: {error.msg} at character {error.offset}"
-            ) from None
+            raise ValueError(f"the rule {text!r} cannot be read: {error.msg} at character {error.offset}") from None
         except (ValueError, MemoryError, RecursionError, OverflowError) as error:
-            raise ValueError(
-                f"the rule {short(text)!r} cannot be read: {error or 'nested too deep'}"
-            ) from None
+            raise ValueError(f"the rule {short(text)!r} cannot be read: {error or 'nested too deep'}") from None
         reader = _Types(text, known)
         reader.condition(tree, 0)
         if not reader.names:
@@ -189,9 +183,7 @@ class _Types:
 
     def _equal(self, one: ast.expr, left: frozenset[type], other: ast.expr, right: frozenset[type]) -> None:
         if not left & right:
-            self._fail(
-                f"{self._cut(one)} is {_said(left)} and {self._cut(other)} is {_said(right)}: never equal"
-            )
+            self._fail(f"{self._cut(one)} is {_said(left)} and {self._cut(other)} is {_said(right)}: never equal")
         for side, against in ((one, other), (other, one)):
             path = path_of(side)
             words = self.known[path].words if path else ()

@@ -51,9 +51,7 @@ def _settle(dimensions: dict[str, Dimension]) -> dict[str, Dimension]:
 def _typed(leaf: Leaf, dimension: Dimension, found: list[Mistake]) -> Dimension:
     if isinstance(dimension, ChoiceDim):
         if not dimension.choice:
-            found.append(
-                Mistake((leaf.path, "choice"), "there is nothing to choose from; list two values or more")
-            )
+            found.append(Mistake((leaf.path, "choice"), "there is nothing to choose from; list two values or more"))
         values: dict[tuple[type, Value], Value] = {}
         for index, raw in enumerate(dimension.choice):
             where = (leaf.path, "choice", index)
@@ -68,9 +66,7 @@ def _typed(leaf: Leaf, dimension: Dimension, found: list[Mistake]) -> Dimension:
         takes = describe(leaf.annotation)
         found.append(Mistake((leaf.path, name), f"{leaf.path} takes {takes}; use choice: [...]", key=True))
     elif name == "float" and float not in leaf.kinds:
-        found.append(
-            Mistake((leaf.path, name), f"{leaf.path} takes whole numbers; use int: [low, high]", key=True)
-        )
+        found.append(Mistake((leaf.path, name), f"{leaf.path} takes whole numbers; use int: [low, high]", key=True))
     else:
         for index, end in enumerate((dimension.low, dimension.high)):
             _read(leaf, end, (leaf.path, name, index), found)
@@ -159,9 +155,7 @@ class Space(RootModel[Annotated[dict[str, AnyDimension], AfterValidator(_settle)
                 point[path] = choose(path, dimension)
         return point
 
-    def _met(
-        self, name: str, values: tuple[Value, ...], point: Mapping[str, Value], base: Mapping[str, Value]
-    ) -> bool:
+    def _met(self, name: str, values: tuple[Value, ...], point: Mapping[str, Value], base: Mapping[str, Value]) -> bool:
         if name in self.root and name not in point:
             return False
         value = point[name] if name in self.root else base[name]

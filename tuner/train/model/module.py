@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from tuner.spec.trial import TrialSpec
-from tuner.train.gpt import GPT
-from tuner.train.optim import build_optimizers, rate_factor, set_rates
+from tuner.train.model.gpt import GPT
+from tuner.train.model.optim import build_optimizers, rate_factor, set_rates
 
 
 class GPTModule(L.LightningModule):

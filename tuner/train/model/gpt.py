@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tuner.spec.trial import ModelSpec
-from tuner.train.shape import head_count, hidden_width
+from tuner.train.model.shape import head_count, hidden_width
 
 NORMS: dict[str, Callable[[int], nn.Module]] = {
     "rms": lambda width: nn.RMSNorm(width, eps=1e-6),

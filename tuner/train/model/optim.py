@@ -50,9 +50,7 @@ def rate_factor(optim: OptimSpec, progress: float) -> float:
 
 
 def _adamw(groups: list[dict[str, Any]], optim: OptimSpec) -> Optimizer:
-    return torch.optim.AdamW(
-        groups, lr=optim.lr, betas=optim.betas, weight_decay=optim.weight_decay, fused=True
-    )
+    return torch.optim.AdamW(groups, lr=optim.lr, betas=optim.betas, weight_decay=optim.weight_decay, fused=True)
 
 
 def _decay_groups(named: Sequence[tuple[str, nn.Parameter]]) -> list[dict[str, Any]]:

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from tuner.spec.errors import DataError
 from tuner.spec.records import CorpusInfo, Preparing
 from tuner.spec.trial import DataSpec, digest
-from tuner.train.source import Source, open_source, require_unchanged
-from tuner.train.split import PARTS, Part, Piece, pieces
-from tuner.train.tokenizer import BPE_BYTES, Tokenizer, build_tokenizer, load_tokenizer, tokenizer_key
+from tuner.train.text.source import Source, open_source, require_unchanged
+from tuner.train.text.split import PARTS, Part, Piece, pieces
+from tuner.train.text.tokenizer import BPE_BYTES, Tokenizer, build_tokenizer, load_tokenizer, tokenizer_key
 
 FORMAT = 1
 """Raise it when what a build writes changes: old corpora are then built again beside."""

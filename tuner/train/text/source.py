@@ -17,7 +17,7 @@ from typing import Any
 
 from tuner.spec.errors import DataError, nearest
 from tuner.spec.trial import DataSpec, digest
-from tuner.train.blocks import file_blocks, reading, text_blocks
+from tuner.train.text.blocks import file_blocks, reading, text_blocks
 
 HF_CAP = 10**9
 """Bytes of text read from a hub data set where ``cap`` says nothing."""

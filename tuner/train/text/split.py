@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from math import floor
 from typing import Literal
 
-from tuner.train.blocks import character_start, file_blocks
-from tuner.train.source import Source
+from tuner.train.text.blocks import character_start, file_blocks
+from tuner.train.text.source import Source
 
 Part = Literal["train", "val", "test"]
 PARTS: tuple[Part, Part, Part] = ("train", "val", "test")
 Split = tuple[float, float, float]
-"""Shares of the text's bytes, in the order of PARTS; they add up to 1."""
+"""Shares of the documents, or of the bytes of one text, in the order of PARTS; they add up to 1."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,10 @@ def pieces(source: Source, split: Split, only: int | None = None) -> Iterator[Pi
     """Stream the text with its parts, always the same; ``only`` leaves the other parts' text unread.
 
     One text without documents is cut at the shares' bytes, moved forward to the next character: train first,
-    test last. A document goes whole to the part that is furthest below its share of all bytes so far, the
-    document's among them; to the first of equals. So shares hold to about a document, ten of one size split
-    8 / 1 / 1 at 80/10/10, and long documents lean to the largest part. A part with share 0 gets nothing.
+    test last. Documents are counted: each goes whole to the part that is furthest below its share of their number
+    so far, itself among them, to the first of equals; ten split 8 / 1 / 1 at 80/10/10. Their sizes play no part,
+    or the parts would not be alike: by bytes, long documents lean to training (measured on the standard library:
+    a mean of 23 kB there, 9 and 6 kB in the others). A part with share 0 gets nothing.
 
     Raises:
         DataError: as the source's stream does.
@@ -44,10 +45,10 @@ def pieces(source: Source, split: Split, only: int | None = None) -> Iterator[Pi
         return
     given = [0, 0, 0]
     for document in source.documents():
-        total = sum(given) + document.size
+        total = sum(given) + 1
         lacking = [share * total - had if share else float("-inf") for share, had in zip(split, given, strict=True)]
         part = lacking.index(max(lacking))
-        given[part] += document.size
+        given[part] += 1
         if only in (None, part):
             opens = True
             for text in document.blocks:

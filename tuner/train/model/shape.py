@@ -19,9 +19,7 @@ def head_count(model: ModelSpec) -> int:
     if model.heads != "auto":
         return model.heads
     target = model.width / (32 if model.width < 512 else 64)
-    fitting = [
-        h for h in range(1, model.width // 2 + 1) if model.width % h == 0 and (model.width // h) % 2 == 0
-    ]
+    fitting = [h for h in range(1, model.width // 2 + 1) if model.width % h == 0 and (model.width // h) % 2 == 0]
     return min(fitting, key=lambda h: (abs(math.log(h / target)), h))
 
 
