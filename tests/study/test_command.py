@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -82,7 +83,7 @@ def test_the_second_call_says_complete(done: Done) -> None:
 
 def test_optuna_and_mlflow_hold_equal_values(done: Done) -> None:
     assert len(done.trials) == 6
-    with sqlite3.connect(done.folder / "mlflow.db") as store:
+    with contextlib.closing(sqlite3.connect(done.folder / "mlflow.db")) as store:
         status = dict(store.execute("SELECT run_uuid, status FROM runs"))
         tags = store.execute("SELECT run_uuid, value FROM tags WHERE key = 'tuner.number'").fetchall()
         runs = {int(number): run for run, number in tags}
@@ -193,9 +194,17 @@ class Cut:
 
     def __init__(self, folder: Path, text: Path, signal_number: int) -> None:
         (folder / "small.yaml").write_text(yaml(text, "60k tokens"))
-        process = subprocess.Popen(
-            [*STUDY, "small.yaml"], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
+        command = [*STUDY, "small.yaml"]
+        with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True) as process:
+            self.stop(process, folder, signal_number)
+        self.unfinished = json.loads(run(folder, *TUNER, "trials", "small", "--json").stdout)
+        self.again = run(folder, *STUDY, "small.yaml")
+        self.trials = json.loads(run(folder, *TUNER, "trials", "small", "--json").stdout)
+        with contextlib.closing(sqlite3.connect(folder / "mlflow.db")) as store:
+            self.statuses = [status for (status,) in store.execute("SELECT status FROM runs")]
+
+    def stop(self, process: subprocess.Popen[str], folder: Path, signal_number: int) -> None:
+        """Wait for the first trial to end, try a second driver, then send the signal."""
         assert process.stdout is not None
         for line in process.stdout:
             if re.search(r"trial \d+ (complete|pruned)", line):
@@ -205,11 +214,6 @@ class Cut:
         process.send_signal(signal_number)
         self.output = process.stdout.read()
         self.code, self.seconds = process.wait(), time.monotonic() - began
-        self.unfinished = json.loads(run(folder, *TUNER, "trials", "small", "--json").stdout)
-        self.again = run(folder, *STUDY, "small.yaml")
-        self.trials = json.loads(run(folder, *TUNER, "trials", "small", "--json").stdout)
-        with sqlite3.connect(folder / "mlflow.db") as store:
-            self.statuses = [status for (status,) in store.execute("SELECT status FROM runs")]
 
 
 @pytest.fixture(scope="module", params=[signal.SIGKILL, signal.SIGINT])

@@ -11,15 +11,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing import connection, forkserver
 from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from tuner.run.link import Interrupt, Job, TrialJob
+from tuner.run.link import DataJob, Interrupt, Job, TrialJob
 from tuner.run.worker import PRELOAD, work
 from tuner.run.workers import Died, Event
 from tuner.spec.records import Outcome, Preparing, Verdict
 
 _CONTEXT = multiprocessing.get_context("forkserver")
+_LIGHT = multiprocessing.get_context("spawn")
+"""For a job without torch: it need not wait until the fork server has loaded torch."""
 
 
 def warm_up() -> None:
@@ -149,15 +152,19 @@ def call(job: Job, preparing: Callable[[Preparing], None] = lambda work: None) -
         process.join()
         raise RuntimeError(f"while preparing: {Died(process.exitcode or 1).sentence}") from None
     finally:
-        process.kill() if process.is_alive() and process.exitcode is None else None
+        if process.is_alive():
+            process.kill()
         process.join()
         pipe.close()
 
 
 def _spawn(job: Job, device: str, threads: int | None) -> tuple[BaseProcess, Connection]:
-    warm_up()
-    ours, theirs = _CONTEXT.Pipe()
-    process = _CONTEXT.Process(target=work, args=(job, theirs, device, threads), daemon=True)
+    context: SpawnContext | ForkServerContext = _LIGHT
+    if not isinstance(job, DataJob):
+        context = _CONTEXT
+        warm_up()
+    ours, theirs = context.Pipe()
+    process: BaseProcess = context.Process(target=work, args=(job, theirs, device, threads), daemon=True)
     process.start()
     theirs.close()
     return process, ours

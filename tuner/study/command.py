@@ -104,7 +104,7 @@ def _already_complete(console: Console, spec: StudySpec, search: Search, url: st
 def _search(console: Console, spec: StudySpec, search: Search, url: str, uri: str) -> int:
     from tuner.analysis.table import importance
     from tuner.run.driver import Driver, Ending
-    from tuner.run.local import LocalWorkers, plan_slots, warm_up
+    from tuner.run.local import LocalWorkers, plan_slots
     from tuner.study.prepare import prepare_data, probe_devices
     from tuner.study.screen import Screen
     from tuner.study.summary import print_summary
@@ -113,7 +113,6 @@ def _search(console: Console, spec: StudySpec, search: Search, url: str, uri: st
     from tuner.tracking.tracker import StudyTracker
 
     began = time.monotonic()
-    warm_up()
     folder = RUNS / spec.name
     ranked = [t for t in search.record().ranked() if t.value is not None]
     screen = Screen(spec, console, search.spent, (ranked[0].value or 0.0, ranked[0].number) if ranked else None)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from tuner.analysis import words
 from tuner.run.link import DataJob, DevicesJob
-from tuner.run.local import call
+from tuner.run.local import call, warm_up
 from tuner.spec.errors import TunerError
-from tuner.spec.records import CorpusInfo
+from tuner.spec.records import CorpusInfo, Preparing
 from tuner.spec.study import StudySpec
 from tuner.study.screen import Screen
 
@@ -21,7 +21,12 @@ def prepare_data(spec: StudySpec, corpora: Path, screen: Screen) -> CorpusInfo:
     Raises:
         DataError: the text cannot be read, is too short, lacks its column.
     """
-    answer = call(DataJob(spec.trial.data, corpora), screen.progress)
+
+    def heard(work: Preparing) -> None:
+        warm_up()  # the text is sound and takes a while: load torch meanwhile
+        screen.progress(work)
+
+    answer = call(DataJob(spec.trial.data, corpora), heard)
     if isinstance(answer, TunerError):
         raise answer
     assert isinstance(answer, CorpusInfo)
