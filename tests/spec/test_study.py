@@ -160,7 +160,7 @@ def test_the_shipped_studies_are_the_four_of_the_plan() -> None:
     assert [path.stem for path in SHIPPED] == ["base", "gpu", "shakespeare", "smoke"]
     base, gpu, shakespeare, smoke = (load(path) for path in SHIPPED)
     assert set(base.space) == {"optim.lr", "optim.warmup", "batch", "model.depth", "model.width"}
-    assert base.trial.budget.unit is Unit.FLOPS
+    assert base.trial.budget.unit is Unit.TOKENS
     assert (gpu.trial.precision, gpu.study.trials) == ("bf16", 20)
     assert shakespeare.trial.data.split == (0.9, 0.1, 0.0)
     assert shakespeare.trial.budget.amount == 2000 * shakespeare.trial.tokens_per_step

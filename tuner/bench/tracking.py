@@ -1,10 +1,11 @@
-"""MLflow present, absent, or none at all: what does tracking cost the training, and the exit?
+"""MLflow present, absent, hanging, or none at all: what does tracking cost the training, and the exit?
 The same study each time, alternating; training seconds are the trainers' own count.
 """
 
 from __future__ import annotations
 
 import os
+import socket
 import statistics
 import time
 from collections.abc import Callable
@@ -21,7 +22,7 @@ trial:
   data: {source: stdlib, tokenizer: {kind: byte}, context: 64, val_tokens: 4096}
   model: {depth: 4, width: 128}
   batch: 12
-  budget: 230k tokens
+  budget: 115k tokens
 study: {trials: 2, milestones: 5, sampler: random, pruner: none}
 """
 ABSENT = "http://127.0.0.1:9"  # the discard port: refused at once
@@ -36,29 +37,35 @@ def _at(uri: str) -> Callable[[Path], Tracker]:
     return lambda folder: StudyTracker(folder, "bench", uri, lambda sentence: None)
 
 
-WAYS: dict[str, tuple[Callable[[Path], Tracker], str]] = {
-    "no tracking": (_none, PRESENT),
-    "MLflow here": (_at(PRESENT), PRESENT),
-    "server absent": (_at(ABSENT), ABSENT),
-}
-
-
 def compare_tracking(rounds: int) -> None:
     """Print training seconds and exit delay of each way, and the median ratios against no tracking."""
     os.environ.pop("MLFLOW_TRACKING_URI", None)
-    training: dict[str, list[float]] = {name: [] for name in WAYS}
-    exits: dict[str, list[float]] = {name: [] for name in WAYS}
-    with workplace():
-        for number in range(rounds + 1):  # the first round warms caches and makes mlflow.db
-            for name, (make, uri) in WAYS.items():
-                folder = Path("runs") / f"bench{number}-{name.replace(' ', '-')}"
-                tracker = make(folder)
-                seconds = run_study(YAML, 2, 1, tracker, folder).training
-                began = time.perf_counter()
-                tracker.close(patience(uri, hurried=False))
-                if number:
-                    training[name].append(seconds)
-                    exits[name].append(time.perf_counter() - began)
+    with socket.create_server(("127.0.0.1", 0)) as mute, workplace():  # it takes connections and never answers
+        hanging = f"http://127.0.0.1:{mute.getsockname()[1]}"
+        _compare(
+            rounds,
+            {
+                "no tracking": (_none, PRESENT),
+                "MLflow here": (_at(PRESENT), PRESENT),
+                "server absent": (_at(ABSENT), ABSENT),
+                "server hangs": (_at(hanging), hanging),
+            },
+        )
+
+
+def _compare(rounds: int, ways: dict[str, tuple[Callable[[Path], Tracker], str]]) -> None:
+    training: dict[str, list[float]] = {name: [] for name in ways}
+    exits: dict[str, list[float]] = {name: [] for name in ways}
+    for number in range(rounds + 1):  # the first round warms caches and makes mlflow.db
+        for name, (make, uri) in ways.items():
+            folder = Path("runs") / f"bench{number}-{name.replace(' ', '-')}"
+            tracker = make(folder)
+            seconds = run_study(YAML, 2, 1, tracker, folder).training
+            began = time.perf_counter()
+            tracker.close(patience(uri, hurried=False))
+            if number:
+                training[name].append(seconds)
+                exits[name].append(time.perf_counter() - began)
     base = training["no tracking"]
     for name, seconds_of in training.items():
         ratio = statistics.median(one / other for one, other in zip(seconds_of, base, strict=True))

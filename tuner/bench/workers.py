@@ -16,10 +16,10 @@ trial:
   data: {source: stdlib, tokenizer: {kind: byte}, context: 64, val_tokens: 4096}
   model: {depth: 4, width: 128}
   batch: 12
-  budget: 230k tokens
+  budget: 115k tokens
 study: {trials: 2, milestones: 2, sampler: random, pruner: none}
 """
-"""Two trials of 300 steps each, whether side by side or one after the other."""
+"""Two trials of 150 steps each, whether side by side or one after the other."""
 
 
 def compare_workers(pairs: int) -> None:

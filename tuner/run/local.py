@@ -18,6 +18,7 @@ from pathlib import Path
 from tuner.run.link import DataJob, Interrupt, Job, TrialJob
 from tuner.run.worker import PRELOAD, work
 from tuner.run.workers import Died, Event
+from tuner.spec.errors import TunerError
 from tuner.spec.records import Outcome, Preparing, Verdict
 
 _CONTEXT = multiprocessing.get_context("forkserver")
@@ -139,7 +140,7 @@ def call(job: Job, preparing: Callable[[Preparing], None] = lambda work: None) -
     """Run one job that is no trial in a process of its own and return its answer.
 
     Raises:
-        RuntimeError: the process died; a TunerError that it answers with is returned, not raised.
+        TunerError: the process died; a TunerError that it answers with is returned, not raised.
     """
     process, pipe = _spawn(job, "cpu", None)
     try:
@@ -150,7 +151,9 @@ def call(job: Job, preparing: Callable[[Preparing], None] = lambda work: None) -
             preparing(message)
     except EOFError:
         process.join()
-        raise RuntimeError(f"while preparing: {Died(process.exitcode or 1).sentence}") from None
+        raise TunerError(
+            f"while preparing: {Died(process.exitcode or 1).sentence}; run the same command again."
+        ) from None
     finally:
         if process.is_alive():
             process.kill()

@@ -4,11 +4,15 @@ It speaks in Points and Outcomes; Optuna's objects stay inside, and no trainer o
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any, TypeVar, cast
 
 import optuna
+import sqlalchemy
 from optuna.storages import BaseStorage
 from optuna.trial import Trial, TrialState
 
@@ -20,6 +24,8 @@ from tuner.spec.errors import StoreError
 from tuner.spec.records import Measurement, Outcome, Point, Spent, State, Value
 from tuner.spec.study import StudySpec, differences
 
+F = TypeVar("F", bound=Callable[..., Any])
+
 _STATES = {
     State.COMPLETE: TrialState.COMPLETE,
     State.PRUNED: TrialState.PRUNED,
@@ -28,6 +34,31 @@ _STATES = {
     State.DIVERGED: TrialState.PRUNED,
     State.FAILED: TrialState.FAIL,
 }
+
+
+@contextmanager
+def _store_asked(study: str) -> Iterator[None]:
+    """Turn what a store raises (disk full, locked, gone) into a sentence; what was acknowledged stays."""
+    try:
+        yield
+    except (optuna.exceptions.StorageInternalError, sqlalchemy.exc.SQLAlchemyError) as error:
+        cause = error.__cause__ or error
+        first = str(getattr(cause, "orig", None) or cause).strip().splitlines()[0]
+        raise StoreError(
+            f"the trial store of study '{study}' refused: {first}. Nothing finished is lost; mend the cause and run "
+            "the same command again."
+        ) from error
+
+
+def _guarded(method: F) -> F:
+    """A method of Search whose store errors are sentences."""
+
+    @functools.wraps(method)
+    def call(self: Search, *args: Any, **kwargs: Any) -> Any:
+        with _store_asked(self.spec.name):
+            return method(self, *args, **kwargs)
+
+    return cast(F, call)
 
 
 @dataclass(frozen=True)
@@ -78,6 +109,7 @@ class Search:
             )
         self._study.set_user_attr("spec", self.spec.model_dump(mode="json"))
 
+    @_guarded
     def unfinished(self) -> list[Asked]:
         """Trials a dead driver left running, in order; they go on under the same number with the same values."""
         return [self._choose(trial) for _, trial in sorted(self._open.items())]
@@ -92,6 +124,7 @@ class Search:
         """Is there still work: an unfinished trial, or a trial of the total not yet asked?"""
         return bool(self._open) or (self.spent < self.spec.study.trials and not self.exhausted)
 
+    @_guarded
     def ask(self) -> Asked:
         """The next point, recorded as running before it is returned."""
         number = self._asked
@@ -106,6 +139,7 @@ class Search:
     def _choose(self, trial: Trial) -> Asked:
         return Asked(trial.number, self.spec.walk(lambda path, dim: _suggest(trial, path, dim)))
 
+    @_guarded
     def note(self, number: int, facts: Mapping[str, Value]) -> None:
         """Keep facts with a running trial, as user attributes."""
         trial = self._open[number]
@@ -114,6 +148,7 @@ class Search:
             if key not in known or known[key] != value:
                 trial.set_user_attr(key, value)
 
+    @_guarded
     def report(self, number: int, measurement: Measurement) -> bool:
         """Record a milestone; true if the pruner ends the trial. The same milestone twice is one, with one answer."""
         trial, milestone = self._open[number], measurement.milestone
@@ -130,6 +165,7 @@ class Search:
             return True
         return False
 
+    @_guarded
     def tell(self, number: int, outcome: Outcome, value: float | None = None) -> None:
         """Close a trial. ``value`` is the metric at the end of the budget, for COMPLETE only."""
         trial = self._open[number]
@@ -145,6 +181,7 @@ class Search:
         self._study.tell(trial, value if state is TrialState.COMPLETE else None, state=state)
         del self._open[number]
 
+    @_guarded
     def link_runs(self, runs: Mapping[int, str]) -> None:
         """Keep each trial's MLflow run id: with the trial while it runs, with the study once it is closed."""
         for number, run in runs.items():
@@ -156,6 +193,7 @@ class Search:
             else:
                 self._study.set_user_attr(f"mlflow_run:{number}", run)
 
+    @_guarded
     def record(self) -> StudyRecord:
         """The study as it stands."""
         return read_study(self._storage, self.spec.name)

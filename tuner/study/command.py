@@ -53,12 +53,15 @@ def main() -> None:
 
 @contextmanager
 def errors_as_sentences() -> Iterator[None]:
-    """Turn a TunerError into its sentence on stderr and its exit code."""
+    """Turn a TunerError, or Ctrl-C outside a running search, into a sentence on stderr and an exit code."""
     try:
         yield
     except TunerError as error:
         Console(stderr=True).print(Text(f"error: {error}"), soft_wrap=True)
         raise typer.Exit(error.exit_code) from None
+    except KeyboardInterrupt:
+        Console(stderr=True).print("interrupted; the same command goes on")
+        raise typer.Exit(INTERRUPTED) from None
 
 
 def run_study(yaml: Path, overrides: list[str], storage: str | None, dry_run: bool) -> int:
@@ -105,6 +108,7 @@ def _search(console: Console, spec: StudySpec, search: Search, url: str, uri: st
     from tuner.analysis.table import importance
     from tuner.run.driver import Driver, Ending
     from tuner.run.local import LocalWorkers, plan_slots
+    from tuner.study.plan import remember_speed
     from tuner.study.prepare import prepare_data, probe_devices
     from tuner.study.screen import Screen
     from tuner.study.summary import print_summary
@@ -133,7 +137,9 @@ def _search(console: Console, spec: StudySpec, search: Search, url: str, uri: st
     if ending is Ending.INTERRUPTED:
         console.print(f"interrupted; the same command goes on: {' '.join(sys.orig_argv[1:])}", highlight=False)
         return INTERRUPTED
-    print_summary(console, search.record(), importance(url, spec.name), time.monotonic() - began, str(RUNS))
+    record = search.record()
+    remember_speed(RUNS, hands.slots, record)
+    print_summary(console, record, importance(url, spec.name), time.monotonic() - began, str(RUNS))
     return 0
 
 
