@@ -1,0 +1,150 @@
+"""Ask and tell: every kind has its row, milestones are told once, verdicts survive a crash, FAIL is avoided."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import pytest
+
+from tuner.search.asktell import Search
+from tuner.search.pruners import PRUNERS
+from tuner.search.samplers import SAMPLERS, grid_points
+from tuner.search.storage import DEFAULT_URL, MEMORY_URL, open_storage
+from tuner.spec.load import parse
+from tuner.spec.records import Measurement, Outcome, Spent, State
+from tuner.spec.study import StudySettings
+
+YAML = """
+name: s
+space:
+  optim.lr: {float: [1e-4, 1e-1], log: true}
+  optim.kind: {choice: [adamw, muon]}
+  optim.muon.lr: {float: [1e-3, 1e-1], log: true, when: {optim.kind: muon}}
+study: {milestones: 9, pruner: median}
+"""
+
+
+def measured(milestone: int, loss: float) -> Measurement:
+    return Measurement(Spent(milestone, milestone, 1.0, 1.0), {"val_loss": loss}, milestone)
+
+
+def test_every_word_of_the_spec_has_a_builder_and_no_builder_is_without_a_word() -> None:
+    fields = StudySettings.model_fields
+    assert set(get_args(fields["sampler"].annotation)) == set(SAMPLERS)
+    assert set(get_args(fields["pruner"].annotation)) == set(PRUNERS)
+
+
+def test_inactive_dimensions_are_not_in_the_point() -> None:
+    search = Search(parse(YAML), open_storage(MEMORY_URL))
+    points = [search.ask().point for _ in range(12)]
+    assert {point["optim.kind"] for point in points} == {"adamw", "muon"}
+    for point in points:
+        assert ("optim.muon.lr" in point) == (point["optim.kind"] == "muon")
+
+
+def test_a_reopened_study_goes_on_with_the_same_points_and_numbers() -> None:
+    first = Search(parse(YAML), open_storage(DEFAULT_URL, create=True))
+    asked = [first.ask() for _ in range(3)]
+    first.report(1, measured(1, 2.0))
+    again = Search(parse(YAML), open_storage(DEFAULT_URL))
+    assert again.unfinished() == asked
+    assert again.left
+    again.report(1, measured(1, 2.0))
+    again.report(1, measured(2, 1.9))
+    again.tell(1, Outcome(State.COMPLETE), 1.9)
+    assert again.record().trials[1].milestones == {1: 2.0, 2: 1.9}
+    assert again.ask().number == 3
+
+
+def test_the_choice_depends_on_history_and_number_alone() -> None:
+    whole = Search(parse(YAML), open_storage(MEMORY_URL))
+    points = []
+    for number in range(14):
+        asked = whole.ask()
+        whole.tell(number, Outcome(State.COMPLETE), float(number % 5))
+        points.append(asked.point)
+    storage = open_storage(MEMORY_URL)
+    for number in range(14):
+        search = Search(parse(YAML), storage)  # a new process each time
+        assert search.ask().point == points[number]
+        search.tell(number, Outcome(State.COMPLETE), float(number % 5))
+
+
+def test_a_verdict_is_given_again_after_a_crash() -> None:
+    storage = open_storage(MEMORY_URL)
+    search = Search(parse(YAML), storage)
+    for number in range(6):
+        search.ask()
+        assert not search.report(number, measured(1, 1.0))
+        search.report(number, measured(2, 1.0))
+        search.tell(number, Outcome(State.COMPLETE), 1.0)
+    search.ask()
+    search.report(6, measured(1, 9.0))
+    assert search.report(6, measured(2, 9.0))
+    again = Search(parse(YAML), storage)
+    assert again.report(6, measured(2, 9.0))
+
+
+def test_the_last_milestone_is_never_pruned() -> None:
+    search = Search(parse(YAML), open_storage(MEMORY_URL))
+    for number in range(7):
+        search.ask()
+        for milestone in range(1, 9):
+            search.report(number, measured(milestone, 1.0 + number))
+        assert not search.report(number, measured(9, 1.0 + number))
+        search.tell(number, Outcome(State.COMPLETE), 1.0 + number)
+
+
+@pytest.mark.parametrize(
+    ("state", "stored"),
+    [(State.PRUNED, "PRUNED"), (State.DIVERGED, "PRUNED"), (State.INFEASIBLE, "PRUNED"), (State.FAILED, "FAIL")],
+)
+def test_states_are_told_so_that_samplers_learn_from_them(state: State, stored: str) -> None:
+    storage = open_storage(MEMORY_URL)
+    search = Search(parse(YAML), storage)
+    search.ask()
+    search.tell(0, Outcome(state, "why"))
+    (trial,) = storage.get_all_trials(storage.get_study_id_from_name("s"))
+    assert trial.state.name == stored
+    assert bool(trial.constraints) == (state is State.INFEASIBLE)
+    record = search.record().trials[0]
+    assert (record.state, record.reason, record.value) == (state.value, "why", None)
+    assert search.spent == (state is not State.INFEASIBLE)
+
+
+def test_run_ids_are_kept_whenever_they_become_known() -> None:
+    search = Search(parse(YAML), open_storage(MEMORY_URL))
+    search.ask()
+    search.ask()
+    search.link_runs({0: "early"})
+    search.tell(0, Outcome(State.PRUNED))
+    search.tell(1, Outcome(State.PRUNED))
+    search.link_runs({0: "early", 1: "late"})
+    assert [trial.facts["mlflow_run"] for trial in search.record().trials] == ["early", "late"]
+
+
+def test_a_grid_has_every_active_combination_once() -> None:
+    spec = parse(
+        "name: g\nspace:\n  optim.kind: {choice: [adamw, muon]}\n"
+        "  optim.muon.lr: {choice: [0.01, 0.02], when: {optim.kind: muon}}\n"
+        "  optim.warmup: {float: [0, 0.2], step: 0.1}\n"
+        "study: {sampler: grid}"
+    )
+    points = grid_points(spec)
+    assert len(points) == 3 * (1 + 2)
+    assert len({tuple(sorted(point.items())) for point in points}) == len(points)
+
+
+def test_a_full_disk_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sqlalchemy
+
+    from tuner.spec.errors import StoreError
+
+    search = Search(parse(YAML), open_storage(MEMORY_URL))
+
+    def full(*_: object, **__: object) -> None:
+        raise sqlalchemy.exc.OperationalError("INSERT", {}, Exception("database or disk is full"))
+
+    monkeypatch.setattr(search._storage, "create_new_trial", full)
+    with pytest.raises(StoreError, match="disk is full"):
+        search.ask()

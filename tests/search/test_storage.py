@@ -1,0 +1,139 @@
+"""The store: made once however many ask, WAL, whole after a kill, one driver a study."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tuner.search.asktell import Search
+from tuner.search.history import read_study, study_names
+from tuner.search.lock import study_lock
+from tuner.search.storage import DEFAULT_URL, open_storage, sqlite_file, storage_url
+from tuner.spec.errors import StoreError, StudyLockedError
+from tuner.spec.load import parse
+
+OPEN = "from tuner.search.storage import *; open_storage(DEFAULT_URL, create=True); print('open')"
+
+
+def starts(count: int, code: str) -> list[subprocess.Popen[str]]:
+    return [
+        subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(count)
+    ]
+
+
+def integrity(path: str = "tuner.db") -> str:
+    with closing(sqlite3.connect(path)) as store:
+        return str(store.execute("PRAGMA integrity_check").fetchone()[0])
+
+
+def test_six_processes_at_once_make_one_store() -> None:
+    results = [process.communicate(timeout=60) for process in starts(6, OPEN)]
+    assert [out for out, _ in results] == ["open\n"] * 6, results
+    assert integrity() == "ok"
+    assert not list(Path().glob(".tuner.db.new*"))
+
+
+@pytest.mark.parametrize("delay", [0.5, 0.7, 0.9])
+def test_a_kill_during_creation_leaves_none_or_a_whole_store(delay: float) -> None:
+    (process,) = starts(1, OPEN)
+    time.sleep(delay)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    open_storage(DEFAULT_URL, create=True)
+    assert integrity() == "ok"
+
+
+def test_sqlite_is_in_wal_mode_and_syncs_normally() -> None:
+    storage: Any = open_storage(DEFAULT_URL, create=True)
+    with storage.engine.connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 1
+
+
+def test_a_store_that_is_not_there_is_not_made_by_looking() -> None:
+    with pytest.raises(StoreError, match=r"no trial store at tuner\.db"):
+        open_storage(DEFAULT_URL)
+    assert not list(Path().iterdir())
+
+
+def test_a_file_that_is_no_store_is_said_in_a_sentence() -> None:
+    Path("tuner.db").write_text("not a database, but long enough to be read as one" * 100)
+    with pytest.raises(StoreError, match="cannot be opened"):
+        open_storage(DEFAULT_URL)
+
+
+def test_a_password_is_never_shown() -> None:
+    with pytest.raises(StoreError) as caught:
+        open_storage("postgresql+psycopg://me:secret@127.0.0.1:9/nothing")
+    assert "secret" not in str(caught.value)
+
+
+def test_where_the_store_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert storage_url(None, None) == DEFAULT_URL
+    assert storage_url(None, "sqlite:///yaml.db") == "sqlite:///yaml.db"
+    monkeypatch.setenv("TUNER_STORAGE", "sqlite:///env.db")
+    assert storage_url(None, "sqlite:///yaml.db") == "sqlite:///env.db"
+    assert storage_url("sqlite:///flag.db", "sqlite:///yaml.db") == "sqlite:///flag.db"
+
+
+@given(st.text(max_size=30))
+def test_any_text_is_a_url_or_a_sentence(text: str) -> None:
+    with suppress(StoreError):  # its own words, never SQLAlchemy's exception
+        sqlite_file(text)
+
+
+def test_one_driver_a_study(tmp_path: Path) -> None:
+    with (
+        study_lock(DEFAULT_URL, "a", tmp_path / "runs" / "a"),
+        study_lock(DEFAULT_URL, "b", tmp_path / "runs" / "b"),
+        pytest.raises(StudyLockedError, match=f"process {os.getpid()}"),
+        study_lock(DEFAULT_URL, "a", tmp_path / "runs" / "a"),
+    ):
+        pass
+    with study_lock(DEFAULT_URL, "a", tmp_path / "runs" / "a"):
+        pass
+
+
+def test_a_dead_drivers_lock_is_free_at_once(tmp_path: Path) -> None:
+    code = (
+        "from tuner.search.lock import *; import time\n"
+        f"with study_lock('{DEFAULT_URL}', 'a', Path('runs/a')): print('held', flush=True); time.sleep(60)"
+    )
+    (process,) = starts(1, code)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    process.kill()
+    process.communicate()
+    with study_lock(DEFAULT_URL, "a", Path("runs/a")):
+        pass
+
+
+def test_an_unknown_study_gets_the_nearest_name() -> None:
+    storage = open_storage(DEFAULT_URL, create=True)
+    with pytest.raises(StoreError, match="The store is empty"):
+        read_study(storage, "bse")
+    Search(parse("name: base"), storage)
+    assert study_names(storage) == ["base"]
+    with pytest.raises(StoreError, match="Did you mean 'base'"):
+        read_study(storage, "bse")
+
+
+def test_a_study_of_optunas_own_is_left_to_optuna() -> None:
+    import optuna
+
+    storage = open_storage(DEFAULT_URL, create=True)
+    optuna.create_study(study_name="theirs", storage=storage)
+    with pytest.raises(StoreError, match="no spec"):
+        read_study(storage, "theirs")
