@@ -148,3 +148,21 @@ def test_a_full_disk_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search._storage, "create_new_trial", full)
     with pytest.raises(StoreError, match="disk is full"):
         search.ask()
+
+
+def test_a_grid_misses_and_doubles_nothing_when_a_driver_dies_between_queue_and_ask() -> None:
+    spec = parse("name: g\nspace: {model.depth: {int: [1, 4]}}\nstudy: {sampler: grid}")
+    storage = open_storage(MEMORY_URL)
+    Search(spec, storage).ask()
+    Search(spec, storage)._study.enqueue_trial({"model.depth": 2})
+    search = Search(spec, storage)
+    while not search.exhausted:
+        search.ask()
+    assert sorted(str(trial.point["model.depth"]) for trial in search.record().trials) == ["1", "2", "3", "4"]
+
+
+def test_a_trial_without_its_values_gets_those_it_would_have_had() -> None:
+    whole = Search(parse(YAML), open_storage(MEMORY_URL)).ask()
+    storage = open_storage(MEMORY_URL)
+    Search(parse(YAML), storage)._study.ask()  # and then its driver died
+    assert Search(parse(YAML), storage).unfinished() == [whole]

@@ -57,7 +57,7 @@ def test_a_kill_during_creation_leaves_none_or_a_whole_store(delay: float) -> No
 
 def test_sqlite_is_in_wal_mode_and_syncs_normally() -> None:
     storage: Any = open_storage(DEFAULT_URL, create=True)
-    with storage.engine.connect() as connection:
+    with storage._backend.engine.connect() as connection:
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 1
 

@@ -60,11 +60,14 @@ class Quiet:
 
 @dataclass(frozen=True)
 class Measured:
-    """A run of a study: seconds from the first start to the last row, training seconds, tokens of all trials."""
+    """A run of a study: seconds from the first start to the last row, training seconds and tokens of all trials,
+    processor seconds of the driver.
+    """
 
     wall: float
     training: float
     tokens: int
+    driver: float
 
 
 def run_study(yaml: str, workers: int, threads: int, tracker: Tracker, folder: Path) -> Measured:
@@ -74,6 +77,8 @@ def run_study(yaml: str, workers: int, threads: int, tracker: Tracker, folder: P
     call(DataJob(spec.trial.data, corpora))
     search = Search(spec, open_storage(MEMORY_URL))
     hands = LocalWorkers(["cpu"] * workers, threads)
+    before = time.process_time()
     Driver(spec, search, hands, tracker, watcher, folder, corpora).run()
+    driver = time.process_time() - before
     wall = watcher.last - (watcher.first or watcher.last)
-    return Measured(wall, sum(watcher.training.values()), sum(watcher.tokens.values()))
+    return Measured(wall, sum(watcher.training.values()), sum(watcher.tokens.values()), driver)

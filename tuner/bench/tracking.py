@@ -56,20 +56,23 @@ def compare_tracking(rounds: int) -> None:
 def _compare(rounds: int, ways: dict[str, tuple[Callable[[Path], Tracker], str]]) -> None:
     training: dict[str, list[float]] = {name: [] for name in ways}
     exits: dict[str, list[float]] = {name: [] for name in ways}
+    cpu: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(rounds + 1):  # the first round warms caches and makes mlflow.db
         for name, (make, uri) in ways.items():
             folder = Path("runs") / f"bench{number}-{name.replace(' ', '-')}"
             tracker = make(folder)
-            seconds = run_study(YAML, 2, 1, tracker, folder).training
+            run = run_study(YAML, 2, 1, tracker, folder)
             began = time.perf_counter()
             tracker.close(patience(uri, hurried=False))
             if number:
-                training[name].append(seconds)
+                training[name].append(run.training)
+                cpu[name].append(run.driver / run.training)
                 exits[name].append(time.perf_counter() - began)
     base = training["no tracking"]
     for name, seconds_of in training.items():
         ratio = statistics.median(one / other for one, other in zip(seconds_of, base, strict=True))
         print(
             f"{name}: training {statistics.median(seconds_of):.2f} s, {ratio:.3f} x no tracking; "
+            f"driver's processor time {statistics.median(cpu[name]):.1%} of it; "
             f"exit delayed by {max(exits[name]):.2f} s at most"
         )

@@ -20,9 +20,9 @@ PRELOAD = ["tuner.train.fit"]
 
 def work(job: Job, pipe: Connection, device: str, threads: int | None) -> None:
     """Do ``job`` and send what comes of it; the last message is its Outcome, CorpusInfo, TunerError or device names."""
-    # Ctrl-C reaches the whole process group; only the driver decides what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    # These reach the whole process group, or every process of a service; only the driver decides what they mean.
+    # Blocked, not ignored: Lightning would put a handler of its own on SIGTERM.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP, signal.SIGTERM})
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     logging.getLogger("lightning.fabric").setLevel(logging.ERROR)
     os.environ["TOKENIZERS_PARALLELISM"] = "true"

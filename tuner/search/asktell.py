@@ -14,7 +14,7 @@ from typing import Any, TypeVar, cast
 import optuna
 import sqlalchemy
 from optuna.storages import BaseStorage
-from optuna.trial import Trial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState
 
 from tuner.search.history import StudyRecord, read_study
 from tuner.search.pruners import PRUNERS
@@ -89,12 +89,16 @@ class Search:
         self._hold_identity()
         self._grid = grid_points(spec) if spec.study.sampler == "grid" else None
         trials = self._study.get_trials(deepcopy=False)
-        self._asked = len(trials)
+        self._queued = sum(1 for t in trials if t.state is TrialState.WAITING)
+        self._asked = len(trials) - self._queued
         self._runs: dict[int, str] = {}
-        self._open: dict[int, Trial] = {
-            t.number: Trial(self._study, t._trial_id) for t in trials if t.state is TrialState.RUNNING
-        }
+        self._open = {t.number: self._take_up(t) for t in trials if t.state is TrialState.RUNNING}
         self.spent = sum(1 for t in trials if t.state.is_finished() and "infeasible" not in t.user_attrs)
+
+    def _take_up(self, trial: FrozenTrial) -> Trial:
+        """A trial left running; what it was not yet given when its driver died is chosen as it would have been."""
+        self._study.sampler = build_sampler(self.spec, trial.number)
+        return Trial(self._study, trial._trial_id)
 
     def _hold_identity(self) -> None:
         identity = json.loads(json.dumps(self.spec.identity()))
@@ -129,7 +133,9 @@ class Search:
         """The next point, recorded as running before it is returned."""
         number = self._asked
         self._study.sampler = build_sampler(self.spec, number)
-        if self._grid is not None:
+        if self._queued:  # a driver died between the two steps below
+            self._queued -= 1
+        elif self._grid is not None:
             self._study.enqueue_trial(dict(self._grid[number]))
         trial = self._study.ask()
         self._asked = trial.number + 1
