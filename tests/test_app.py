@@ -7,7 +7,8 @@ from pathlib import Path
 from streamlit.testing.v1 import AppTest
 
 from tuner.search.asktell import Search
-from tuner.search.storage import DEFAULT_URL, open_storage
+from tuner.search.storage import open_storage
+from tuner.search.url import DEFAULT_URL
 from tuner.spec.load import parse
 from tuner.spec.records import Measurement, Outcome, Spent, State
 

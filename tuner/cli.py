@@ -47,7 +47,7 @@ def trials(name: Name, storage: Storage = None, as_json: AsJson = False) -> None
     from rich.console import Console
 
     from tuner.analysis.table import open_study, rows
-    from tuner.search.storage import storage_url
+    from tuner.search.url import storage_url
     from tuner.study.summary import print_trials
 
     with errors_as_sentences():
@@ -69,7 +69,7 @@ def show(
     from rich.console import Console
 
     from tuner.analysis.table import find, open_study, row
-    from tuner.search.storage import storage_url
+    from tuner.search.url import storage_url
     from tuner.study.summary import print_trial
 
     with errors_as_sentences():
@@ -87,7 +87,7 @@ def sync(
         str | None, typer.Argument(metavar="[STUDY]", help="one study [default: every one in runs/]")
     ] = None,
     tracking: Annotated[
-        str | None, typer.Option(help="MLflow URI [default: MLFLOW_TRACKING_URI, else sqlite:///mlflow.db]")
+        str | None, typer.Option(help="MLflow URI [default: MLFLOW_TRACKING_URI, else where the study was mirrored]")
     ] = None,
 ) -> None:
     """Mirror to MLflow what it is missing of the studies in runs/."""

@@ -19,7 +19,7 @@ from tuner.search.asktell import Search
 from tuner.search.storage import MEMORY_URL, open_storage
 from tuner.spec.errors import StoreError, StudyStoppedError
 from tuner.spec.load import parse
-from tuner.spec.records import Measurement, Outcome, Point, Preparing, Started, State
+from tuner.spec.records import Measurement, Outcome, Point, Preparing, Spent, Started, State
 from tuner.tracking.base import NullTracker
 
 YAML = """
@@ -125,6 +125,46 @@ def test_a_worker_killed_again_and_again_has_failed_and_the_study_goes_on(tmp_pa
     assert trial.state == "failed"
     assert "SIGKILL" in trial.reason
     assert "3 times" in trial.reason
+
+
+def test_a_worker_killed_after_each_resume_fails_too(tmp_path: Path) -> None:
+    class Resuming(FakeWorkers):
+        """Each attempt sends the milestone of its checkpoint again, and is killed."""
+
+        def story(self, job: TrialJob) -> Iterator[Message | Died]:
+            if job.number != 3:
+                yield from super().story(job)
+                return
+            yield Started(job.spec.as_data(), {})
+            yield Measurement(Spent(100, 100, 1.0, 1.0), {"val_loss": 3.0}, 1)
+            yield Died(-9)
+
+    driver = build(tmp_path, hands=Resuming(2))
+    assert driver.run() is Ending.COMPLETE
+    assert driver.search.record().trials[3].state == "failed"
+
+
+def test_a_trial_that_ends_well_while_the_study_stops_hides_no_failure(tmp_path: Path) -> None:
+    failed: list[Message | Died] = [Outcome(State.FAILED, "ValueError: no such thing")]
+
+    class Late(Dying):
+        def interrupt(self) -> None:
+            self._replace_all(Outcome(State.COMPLETE))
+
+    hands = Late(2, {n: list(failed) for n in range(1, 24)})
+    with pytest.raises(StudyStoppedError, match="5 failures in a row"):
+        build(tmp_path, hands=hands).run()
+
+
+def test_a_full_disk_stops_the_study_and_burns_no_trial(tmp_path: Path) -> None:
+    storage = open_storage(MEMORY_URL)
+    hands = Dying(2, {3: [Outcome(State.INTERRUPTED, "no room on the disk for runs/3")]})
+    with pytest.raises(StudyStoppedError, match="no room on the disk"):
+        build(tmp_path, storage, hands).run()
+    again = build(tmp_path, storage)
+    assert again.run() is Ending.COMPLETE
+    assert {t.state for t in again.search.record().trials} <= {"complete", "pruned"}
+    assert len(again.search.record().trials) == 24
 
 
 @pytest.mark.parametrize(("code", "words"), [(-11, "SIGSEGV"), (1, "code 1"), (-6, "SIGABRT")])

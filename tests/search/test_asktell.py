@@ -9,7 +9,8 @@ import pytest
 from tuner.search.asktell import Search
 from tuner.search.pruners import PRUNERS
 from tuner.search.samplers import SAMPLERS, grid_points
-from tuner.search.storage import DEFAULT_URL, MEMORY_URL, open_storage
+from tuner.search.storage import MEMORY_URL, open_storage
+from tuner.search.url import DEFAULT_URL
 from tuner.spec.load import parse
 from tuner.spec.records import Measurement, Outcome, Spent, State
 from tuner.spec.study import StudySettings

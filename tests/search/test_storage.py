@@ -19,11 +19,15 @@ from hypothesis import strategies as st
 from tuner.search.asktell import Search
 from tuner.search.history import read_study, study_names
 from tuner.search.lock import study_lock
-from tuner.search.storage import DEFAULT_URL, open_storage, sqlite_file, storage_url
+from tuner.search.storage import open_storage, sqlite_file
+from tuner.search.url import DEFAULT_URL, storage_url
 from tuner.spec.errors import StoreError, StudyLockedError
 from tuner.spec.load import parse
 
-OPEN = "from tuner.search.storage import *; open_storage(DEFAULT_URL, create=True); print('open')"
+OPEN = (
+    "from tuner.search.storage import open_storage; from tuner.search.url import DEFAULT_URL;"
+    "open_storage(DEFAULT_URL, create=True); print('open')"
+)
 
 
 def starts(count: int, code: str) -> list[subprocess.Popen[str]]:
@@ -137,3 +141,44 @@ def test_a_study_of_optunas_own_is_left_to_optuna() -> None:
     optuna.create_study(study_name="theirs", storage=storage)
     with pytest.raises(StoreError, match="no spec"):
         read_study(storage, "theirs")
+
+
+def test_a_database_of_something_else_is_left_alone() -> None:
+    with closing(sqlite3.connect("app.db")) as store:
+        store.execute("CREATE TABLE customers (name TEXT)")
+        store.commit()
+    before = Path("app.db").read_bytes()
+    for create in (False, True):
+        with pytest.raises(StoreError, match="no trial store"):
+            open_storage("sqlite:///app.db", create=create)
+    assert Path("app.db").read_bytes() == before
+
+
+def test_a_study_of_optunas_own_is_not_taken_over() -> None:
+    import optuna
+
+    storage = open_storage(DEFAULT_URL, create=True)
+    study = optuna.create_study(study_name="theirs", storage=storage)
+    study.tell(study.ask(), 1.0)
+    optuna.create_study(study_name="up", storage=storage, direction="maximize")
+    for name in ("theirs", "up"):
+        with pytest.raises(StoreError, match="not made by this platform"):
+            Search(parse(f"name: {name}"), storage)
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "postgresql+psycopg://me:secret@127.0.0.1:9/x"])
+def test_a_store_that_cannot_be_is_a_sentence_before_anything_runs(url: str, tmp_path: Path) -> None:
+    with pytest.raises(StoreError) as caught, study_lock(url, "a", tmp_path / "a"):
+        open_storage(url, create=True)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_study_may_change_while_it_has_no_trial() -> None:
+    storage = open_storage(DEFAULT_URL, create=True)
+    Search(parse("name: base"), storage)
+    changed = Search(parse("name: base\ntrial: {batch: 4}"), storage)
+    changed.hold_text("one")
+    changed.hold_text("two")
+    changed.ask()
+    with pytest.raises(StoreError, match="text has changed"):
+        changed.hold_text("three")

@@ -6,10 +6,12 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -35,11 +37,14 @@ study: {{trials: 6, milestones: 3, seed: 3, sampler: random}}
 
 
 def run(folder: Path, *words: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
-    """Run a command in ``folder`` with a plain environment, as in a script."""
+    """Run a command in ``folder`` with a plain environment; ends when the process does, whoever holds its output."""
     clean = {k: v for k, v in os.environ.items() if k not in ("MLFLOW_TRACKING_URI", "TUNER_STORAGE")}
-    return subprocess.run(
-        [str(word) for word in words], cwd=folder, capture_output=True, text=True, timeout=120, env=clean | env
-    )
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        done = subprocess.run(
+            [str(word) for word in words], cwd=folder, stdout=out, stderr=err, timeout=120, env=clean | env
+        )
+        texts = [(file.seek(0), file.read())[1] for file in (out, err)]
+    return subprocess.CompletedProcess(done.args, done.returncode, *texts)
 
 
 class Done:
@@ -126,7 +131,7 @@ def test_a_trial_carries_the_facts_the_dashboard_stands_on(done: Done) -> None:
 
 def test_the_best_checkpoint_is_on_disk_with_its_spec(done: Done) -> None:
     best = done.trials[0]
-    folder = done.folder / "runs" / "small" / str(best["number"]) / "checkpoints" / best["facts"]["checkpoint"]
+    folder = done.folder / best["facts"]["checkpoint"]
     record = json.loads((folder / "spec.json").read_text())
     assert record["trial"]["optim"]["lr"] == best["point"]["optim.lr"]
     assert (
@@ -171,6 +176,43 @@ def test_a_changed_space_is_refused_before_anything_runs(done: Done) -> None:
     assert "trial.batch" in result.stderr
 
 
+def copy_of(done: Done, folder: Path) -> Path:
+    """The finished study in a folder of the test's own, to be spoilt."""
+    shutil.copytree(done.folder, folder / "copy")
+    return folder / "copy"
+
+
+def test_a_folder_of_a_deleted_store_is_refused(done: Done, tmp_path: Path) -> None:
+    folder = copy_of(done, tmp_path)
+    for path in folder.glob("tuner.db*"):
+        path.unlink()
+    result = run(folder, *STUDY, "small.yaml")
+    assert result.returncode == 3
+    assert "holds the trials of a study in another store" in " ".join(result.stderr.split())
+
+
+def test_a_changed_text_is_refused(done: Done, tmp_path: Path, text_file: Path) -> None:
+    folder = copy_of(done, tmp_path)
+    original = text_file.read_text()
+    try:
+        text_file.write_text(original + "One more sentence.")
+        result = run(folder, *STUDY, "small.yaml", "--set", "study.trials=7")
+    finally:
+        text_file.write_text(original)
+    assert result.returncode == 3
+    assert "the text has changed" in " ".join(result.stderr.split())
+
+
+def test_a_finished_study_mirrors_what_mlflow_lacks(done: Done, tmp_path: Path) -> None:
+    folder = copy_of(done, tmp_path)
+    (folder / "mlflow.db").unlink()
+    for cursor in folder.glob("runs/small/*/spool.cursor"):
+        cursor.unlink()
+    assert run(folder, *STUDY, "small.yaml").returncode == 0
+    with contextlib.closing(sqlite3.connect(folder / "mlflow.db")) as store:
+        assert store.execute("SELECT count(*) FROM runs").fetchone() == (6,)
+
+
 def test_a_dry_run_creates_nothing(tmp_path: Path, text_file: Path) -> None:
     (tmp_path / "small.yaml").write_text(yaml(text_file))
     result = run(tmp_path, *STUDY, "small.yaml", "--dry-run")
@@ -212,11 +254,15 @@ class Cut:
         self.other = run(folder, *STUDY, "small.yaml")
         began = time.monotonic()
         process.send_signal(signal_number)
-        self.output = process.stdout.read()
+        self.output = ""
+        if signal_number == signal.SIGHUP:
+            process.stdout.close()  # the terminal is gone: from now on writing raises
+        else:
+            self.output = process.stdout.read()
         self.code, self.seconds = process.wait(), time.monotonic() - began
 
 
-@pytest.fixture(scope="module", params=[signal.SIGKILL, signal.SIGINT])
+@pytest.fixture(scope="module", params=[signal.SIGKILL, signal.SIGINT, signal.SIGHUP])
 def cut(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, text_file: Path) -> Cut:
     return Cut(tmp_path_factory.mktemp("cut"), text_file, request.param)
 
@@ -235,8 +281,9 @@ def test_a_stopped_driver_goes_on_with_the_same_numbers_and_runs(cut: Cut) -> No
 def test_ctrl_c_leaves_within_ten_seconds_and_says_how_to_go_on(cut: Cut) -> None:
     assert cut.seconds < 10
     assert cut.code in (-signal.SIGKILL, 130)
-    if cut.code == 130:
+    if cut.output and cut.code == 130:
         assert "the same command goes on" in cut.output
+        assert "python -m tuner.study small.yaml" in cut.output
 
 
 def test_a_second_driver_gets_a_clear_error(cut: Cut) -> None:

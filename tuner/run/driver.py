@@ -6,14 +6,15 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
+from tuner.run.folder import trial_folder
 from tuner.run.link import TrialJob
-from tuner.run.retention import retain_best, trial_folder
+from tuner.run.retention import retain_best
 from tuner.run.workers import Died, Event, Workers
 from tuner.search.asktell import Asked, Search
 from tuner.spec.errors import InfeasibleError, StudyStoppedError
@@ -49,11 +50,12 @@ class Watcher(Protocol):
 
 @dataclass
 class _Running:
-    """A trial in a worker: how often that worker was killed since the last milestone, and the value there."""
+    """A trial in a worker: how often that was killed since it reached a further milestone, and the value there."""
 
     asked: Asked
     spec: TrialSpec
     kills: int = 0
+    reached: int = 0
     value: float | None = None
     started: bool = False
 
@@ -76,6 +78,7 @@ class Driver:
     _failures: list[str] = field(default_factory=list)
     _infeasible: int = 0
     _stopping: bool = False
+    _halted: str | None = None
     _signals: int = 0
     _deadline: float = 0.0
 
@@ -87,7 +90,7 @@ class Driver:
         """Drive the study to its end.
 
         Raises:
-            StudyStoppedError: too many failures in a row, or the rules forbid nearly every point.
+            StudyStoppedError: too many failures in a row, a full disk, or rules that forbid nearly every point.
         """
         self._waiting.extend(self.search.unfinished())
         self._fill()
@@ -97,7 +100,8 @@ class Driver:
             self.search.link_runs(self.tracker.runs())
             self._obey_signals()
             self._fill()
-        self._raise_if_failing()
+        if self._halted is not None:
+            raise StudyStoppedError(self._halted)
         return Ending.INTERRUPTED if self._stopping else Ending.COMPLETE
 
     def _fill(self) -> None:
@@ -115,8 +119,9 @@ class Driver:
         try:
             trial = self.spec.resolve(asked.point)
         except InfeasibleError as error:
-            self._remember(asked, Outcome(State.INFEASIBLE, str(error)), started=False)
-            self._close(asked, Outcome(State.INFEASIBLE, str(error)), None)
+            outcome = Outcome(State.INFEASIBLE, str(error))
+            self._remember(asked, outcome, started=False, spec={})
+            self._close(asked, outcome, None)
             return
         self._running[asked.number] = _Running(asked, trial)
         self._start(asked.number)
@@ -154,24 +159,33 @@ class Driver:
         self.tracker.row(number, measurement)
         if measurement.milestone is not None:
             running = self._running[number]
-            running.value, running.kills = measurement.metrics[self.spec.study.metric], 0
+            running.value = measurement.metrics[self.spec.study.metric]
+            if measurement.milestone > running.reached:  # not one that is sent again after a kill
+                running.reached, running.kills = measurement.milestone, 0
             pruned = self.search.report(number, measurement)
             self.workers.answer(number, Verdict.STOP if pruned else Verdict.CONTINUE)
         self.watcher.measured(number, measurement)
 
     def _ended(self, number: int, outcome: Outcome) -> None:
         running = self._running.pop(number)
-        self._remember(running.asked, outcome, running.started)
-        if outcome.state is State.INTERRUPTED:
-            self.watcher.ended(number, outcome, None)
-        else:
+        if outcome.checkpoint is not None:
+            folder = trial_folder(self.folder, number) / "checkpoints" / outcome.checkpoint
+            outcome = replace(outcome, checkpoint=str(folder))
+        if outcome.state is not State.INTERRUPTED:
+            self._remember(running.asked, outcome, running.started, running.spec.as_data())
             self._close(running.asked, outcome, running.value if outcome.state is State.COMPLETE else None)
+            return
+        if running.started:
+            self.tracker.finish(number, outcome, {})
+        self.watcher.ended(number, outcome, None)
+        if not self._stopping:  # the worker left by itself: the machine, not the trial, has a problem
+            self._halt(f"study '{self.spec.name}' stopped: {outcome.reason}. Run the same command again to go on.")
 
-    def _remember(self, asked: Asked, outcome: Outcome, started: bool) -> None:
+    def _remember(self, asked: Asked, outcome: Outcome, started: bool, spec: Mapping[str, Any]) -> None:
         """Spool the end, before the store hears of it: a crash in between only lets the trial end once more."""
-        if not started:  # it ended before its data and model stood: all that is known is its point
+        if not started:  # it ended before its data and model stood
             tags = {"tuner.study": self.spec.name, "tuner.number": str(asked.number)}
-            self.tracker.start(asked.number, asked.point, tags, {})
+            self.tracker.start(asked.number, asked.point, tags, spec)
         self.tracker.finish(asked.number, outcome, {})
 
     def _died(self, number: int, died: Died) -> None:
@@ -198,33 +212,34 @@ class Driver:
         """Count failures and infeasible points in a row; too many end the study."""
         self._infeasible = self._infeasible + 1 if outcome.state is State.INFEASIBLE else 0
         if self._infeasible >= BARREN:
-            raise StudyStoppedError(
+            self._halt(
                 f"study '{self.spec.name}' stopped: {BARREN} points in a row cannot run (the last: {outcome.reason}); "
                 "widen the space or relax its rules."
             )
         if outcome.state is State.FAILED:
             self._failures.append(outcome.reason)
-            if len(self._failures) >= self.spec.study.max_failures and not self._stopping:
-                self._interrupt("too many failures in a row: stopping the other trials")
+            if len(self._failures) >= self.spec.study.max_failures:
+                causes = "; ".join(dict.fromkeys(self._failures))
+                self._halt(
+                    f"study '{self.spec.name}' stopped after {len(self._failures)} failures in a row: {causes}. "
+                    f"Tracebacks are in {self.folder}/<trial>/error.txt; mend the cause and run the same command again."
+                )
         elif outcome.state is not State.INFEASIBLE:
             self._failures.clear()
 
-    def _raise_if_failing(self) -> None:
-        if len(self._failures) < self.spec.study.max_failures:
-            return
-        causes = "; ".join(dict.fromkeys(self._failures))
-        raise StudyStoppedError(
-            f"study '{self.spec.name}' stopped after {len(self._failures)} failures in a row: {causes}. "
-            f"Tracebacks are in {self.folder}/<trial>/error.txt; mend the cause and run the same command again."
-        )
-
     def _obey_signals(self) -> None:
         if self._signals and not self._stopping:
-            self._interrupt("stopping: each trial writes a checkpoint (press again to stop at once)")
+            self._interrupt()
+            self.watcher.say("stopping: each trial writes a checkpoint (press again to stop at once)")
         if self._stopping and (self._signals > 1 or self.clock() > self._deadline):
             self.workers.kill()
 
-    def _interrupt(self, sentence: str) -> None:
+    def _halt(self, sentence: str) -> None:
+        """End the study for a reason of its own; the trials that still run stay resumable."""
+        self._halted = self._halted or sentence
+        if not self._stopping:
+            self._interrupt()
+
+    def _interrupt(self) -> None:
         self._stopping, self._deadline = True, self.clock() + GRACE
-        self.watcher.say(sentence)
         self.workers.interrupt()

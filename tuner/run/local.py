@@ -7,7 +7,8 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing import connection, forkserver
 from multiprocessing.connection import Connection
@@ -29,12 +30,27 @@ _LIGHT = multiprocessing.get_context("spawn")
 def warm_up() -> None:
     """Start the fork server now; it loads torch while the caller goes on."""
     _CONTEXT.set_forkserver_preload(PRELOAD)
-    forkserver.ensure_running()
+    with _deaf():
+        forkserver.ensure_running()
 
 
 def cores() -> int:
     """CPU cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def _deaf() -> Iterator[None]:
+    """Processes started meanwhile ignore Ctrl-C and its like for life: the driver alone decides what it means.
+
+    What arrives during these milliseconds is not lost: it is delivered to us at the end.
+    """
+    numbers = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def accelerators() -> list[str]:
@@ -168,6 +184,7 @@ def _spawn(job: Job, device: str, threads: int | None) -> tuple[BaseProcess, Con
         warm_up()
     ours, theirs = context.Pipe()
     process: BaseProcess = context.Process(target=work, args=(job, theirs, device, threads), daemon=True)
-    process.start()
+    with _deaf():
+        process.start()
     theirs.close()
     return process, ours

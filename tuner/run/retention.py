@@ -4,15 +4,13 @@ Deletes checkpoint folders only; metrics, specs and error texts of every trial s
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
 from pathlib import Path
 
+from tuner.run.folder import trial_folder
 from tuner.search.history import QUEUED, RUNNING, StudyRecord
-
-
-def trial_folder(study: Path, number: int) -> Path:
-    """``runs/<study>/<number>``: spool, checkpoints and error text of one trial."""
-    return study / str(number)
 
 
 def retain_best(study: Path, record: StudyRecord, keep: int, disk: int | None) -> list[str]:
@@ -42,4 +40,11 @@ def _delete(study: Path, number: int) -> None:
 
 
 def _bytes(study: Path) -> int:
-    return sum(file.stat().st_size for file in study.glob("*/checkpoints/*/*") if file.is_file())
+    """What the checkpoints take; workers rename and delete meanwhile, so a file may be gone when it is looked at."""
+    total = 0
+    for folder, _, files in os.walk(study):
+        if "/checkpoints/" in f"{Path(folder).as_posix()}/":
+            for name in files:
+                with contextlib.suppress(OSError):
+                    total += (Path(folder) / name).stat().st_size
+    return total

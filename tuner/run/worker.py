@@ -4,6 +4,7 @@ The only room of this wing that calls the trainer; torch is loaded here, never i
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import signal
@@ -11,7 +12,7 @@ import traceback
 from multiprocessing.connection import Connection
 
 from tuner.run.link import DataJob, DevicesJob, Job, PipeLink, TrialJob
-from tuner.spec.errors import TunerError
+from tuner.spec.errors import DataError, TunerError
 from tuner.spec.records import Outcome, State
 
 PRELOAD = ["tuner.train.fit"]
@@ -46,7 +47,11 @@ def _train(job: TrialJob, link: PipeLink, device: str, threads: int | None) -> O
     place = Place(job.folder, job.corpora, device, threads)
     try:
         return fit(job.spec, job.milestones, place, link, job.code_version)
+    except DataError as error:  # the text as written was read before: what was searched does not fit it
+        return Outcome(State.INFEASIBLE, str(error))
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return Outcome(State.INTERRUPTED, f"no room on the disk for {error.filename or job.folder}")
         if is_out_of_memory(error):
             return Outcome(State.INFEASIBLE, f"out of memory on {device}: {_first_line(error)}")
         job.folder.mkdir(parents=True, exist_ok=True)

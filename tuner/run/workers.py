@@ -19,8 +19,11 @@ class Died:
 
     @property
     def killed(self) -> bool:
-        """Ended from outside (SIGKILL, SIGTERM, SIGHUP): not the trial's own fault, unless it filled the memory."""
-        return self.exit_code in (-1, -9, -15)
+        """Ended from outside (SIGKILL): not the trial's own fault, unless it filled the memory.
+
+        255 is what is left of it where the fork server died as well.
+        """
+        return self.exit_code in (-9, 255)
 
     @property
     def sentence(self) -> str:

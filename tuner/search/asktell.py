@@ -5,18 +5,18 @@ It speaks in Points and Outcomes; Optuna's objects stay inside, and no trainer o
 from __future__ import annotations
 
 import functools
-import json
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+import uuid
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 import optuna
 import sqlalchemy
+from optuna.pruners import HyperbandPruner
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from tuner.search.history import StudyRecord, read_study
+from tuner.search.history import StudyRecord, parameter_importance, read_study
 from tuner.search.pruners import PRUNERS
 from tuner.search.samplers import build_sampler, grid_points
 from tuner.spec.dimensions.dimension import ChoiceDim, Dimension, FloatDim, IntDim
@@ -36,27 +36,20 @@ _STATES = {
 }
 
 
-@contextmanager
-def _store_asked(study: str) -> Iterator[None]:
-    """Turn what a store raises (disk full, locked, gone) into a sentence; what was acknowledged stays."""
-    try:
-        yield
-    except (optuna.exceptions.StorageInternalError, sqlalchemy.exc.SQLAlchemyError) as error:
-        cause = error.__cause__ or error
-        first = str(getattr(cause, "orig", None) or cause).strip().splitlines()[0]
-        raise StoreError(
-            f"the trial store of study '{study}' refused: {first}. Nothing finished is lost; mend the cause and run "
-            "the same command again."
-        ) from error
-
-
 def _guarded(method: F) -> F:
     """A method of Search whose store errors are sentences."""
 
     @functools.wraps(method)
     def call(self: Search, *args: Any, **kwargs: Any) -> Any:
-        with _store_asked(self.spec.name):
+        try:
             return method(self, *args, **kwargs)
+        except (optuna.exceptions.StorageInternalError, sqlalchemy.exc.SQLAlchemyError) as error:
+            cause = error.__cause__ or error
+            words = str(getattr(cause, "orig", None) or cause).strip().splitlines()[0]
+            raise StoreError(
+                f"the trial store of study '{self.spec.name}' refused: {words}. Nothing finished is lost; mend the "
+                "cause and run the same command again."
+            ) from error
 
     return cast(F, call)
 
@@ -76,23 +69,24 @@ class Search:
         StoreError: the store holds a study of this name with another trial, space, rules, milestones or metric.
     """
 
+    @_guarded
     def __init__(self, spec: StudySpec, storage: BaseStorage) -> None:
         self.spec = spec
         self._storage = storage
+        pruner = PRUNERS[spec.study.pruner](spec.study)
         self._study = optuna.create_study(
-            storage=storage,
-            study_name=spec.name,
-            direction="minimize",
-            load_if_exists=True,
-            pruner=PRUNERS[spec.study.pruner](spec.study),
+            storage=storage, study_name=spec.name, direction="minimize", load_if_exists=True, pruner=pruner
         )
-        self._hold_identity()
-        self._grid = grid_points(spec) if spec.study.sampler == "grid" else None
         trials = self._study.get_trials(deepcopy=False)
+        self._hold_identity(fresh=not trials)
+        if isinstance(pruner, HyperbandPruner):
+            pruner._try_initialization(self._study)  # else the first asks of a new process see no brackets
+        self._grid = grid_points(spec) if spec.study.sampler == "grid" else None
         self._queued = sum(1 for t in trials if t.state is TrialState.WAITING)
         self._asked = len(trials) - self._queued
-        self._runs: dict[int, str] = {}
+        self._runs = {t.number: str(t.user_attrs["mlflow_run"]) for t in trials if "mlflow_run" in t.user_attrs}
         self._open = {t.number: self._take_up(t) for t in trials if t.state is TrialState.RUNNING}
+        self._heard = {t.number: set(t.intermediate_values) for t in trials if t.state is TrialState.RUNNING}
         self.spent = sum(1 for t in trials if t.state.is_finished() and "infeasible" not in t.user_attrs)
 
     def _take_up(self, trial: FrozenTrial) -> Trial:
@@ -100,18 +94,44 @@ class Search:
         self._study.sampler = build_sampler(self.spec, trial.number)
         return Trial(self._study, trial._trial_id)
 
-    def _hold_identity(self) -> None:
-        identity = json.loads(json.dumps(self.spec.identity()))
-        known = self._study.user_attrs.get("identity")
-        if known is None:
-            self._study.set_user_attr("identity", identity)
-        elif known != identity:
+    def _hold_identity(self, fresh: bool) -> None:
+        """Nothing that makes trials incomparable may change once there is a trial."""
+        identity, attributes = self.spec.identity(), self._study.user_attrs
+        known = attributes.get("identity")
+        if self._study.direction.name != "MINIMIZE" or (known is None and not fresh):
+            raise StoreError(f"study '{self.spec.name}' in the store was not made by this platform; take another name.")
+        if known is not None and not fresh and known != identity:
             changes = "; ".join(differences(known, identity)[:3])
             raise StoreError(
                 f"study '{self.spec.name}' is in the store with other settings ({changes}); its trials would not be "
                 "comparable. Give the new study another name, or undo the change."
             )
+        self._study.set_user_attr("identity", identity)
         self._study.set_user_attr("spec", self.spec.model_dump(mode="json"))
+        if "id" not in attributes:
+            self._study.set_user_attr("id", uuid.uuid4().hex)
+
+    @property
+    def id(self) -> str:
+        """The study's own name for life: a study made anew under the same name has another."""
+        return str(self._study.user_attrs["id"])
+
+    @_guarded
+    def hold_text(self, fingerprint: str) -> None:
+        """Note which text the trials are trained on.
+
+        Raises:
+            StoreError: earlier trials were trained on another: the files, or Python itself, have changed.
+        """
+        known = self._study.user_attrs.get("data_fingerprint")
+        if known not in (None, fingerprint) and self._asked:
+            raise StoreError(
+                f"study '{self.spec.name}': the text has changed since its first trials (fingerprint {known}, now "
+                f"{fingerprint}); old and new trials would not be comparable. Bring the old text back, or give the "
+                "study another name."
+            )
+        if known != fingerprint:
+            self._study.set_user_attr("data_fingerprint", fingerprint)
 
     @_guarded
     def unfinished(self) -> list[Asked]:
@@ -160,11 +180,13 @@ class Search:
         trial, milestone = self._open[number], measurement.milestone
         if milestone is None:
             raise ValueError(f"trial {number}: only milestones are reported to the search")
-        if milestone not in self._storage.get_trial(trial._trial_id).intermediate_values:
-            trial.report(measurement.metrics[self.spec.study.metric], milestone)
+        heard = self._heard.setdefault(number, set())
+        if milestone in heard:  # sent again after a crash: judged once, answered the same
             self.note(number, _spent(measurement.spent))
-        if trial.user_attrs.get("stopped_at") == milestone:
-            return True
+            return trial.user_attrs.get("stopped_at") == milestone
+        trial.report(measurement.metrics[self.spec.study.metric], milestone)
+        heard.add(milestone)
+        self.note(number, _spent(measurement.spent))
         if milestone < self.spec.study.milestones and trial.should_prune():
             # noted before the worker hears it: a rung is judged once, and a crash must not lose the judgement
             trial.set_user_attr("stopped_at", milestone)
@@ -198,6 +220,11 @@ class Search:
                 self.note(number, {"mlflow_run": run})
             else:
                 self._study.set_user_attr(f"mlflow_run:{number}", run)
+
+    @_guarded
+    def importance(self) -> dict[str, float]:
+        """Importance of each parameter so far (see history.parameter_importance)."""
+        return parameter_importance(self._storage, self.spec.name)
 
     @_guarded
     def record(self) -> StudyRecord:

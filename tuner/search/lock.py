@@ -1,5 +1,5 @@
-"""One driver a study: a lock that dies with its process, on the store's own ground.
-A file lock beside a SQLite file; an advisory lock inside PostgreSQL; nothing that needs cleaning up.
+"""One driver a study: locks that die with their process, in the study's folder and on the store's own ground.
+A file lock in ``runs/<study>`` and beside a SQLite file; an advisory lock inside PostgreSQL; nothing to clean up.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from pathlib import Path
 import sqlalchemy
 from filelock import FileLock, Timeout
 
-from tuner.search.storage import MEMORY_URL, sqlite_file
-from tuner.spec.errors import StudyLockedError
+from tuner.search.storage import sqlite_file, store_errors
+from tuner.spec.errors import StoreError, StudyLockedError
 
 
 @contextlib.contextmanager
@@ -25,20 +25,19 @@ def study_lock(url: str, study: str, folder: Path) -> Iterator[None]:
 
     Raises:
         StudyLockedError: another driver has it; the sentence names its process where that is known.
+        StoreError: the store cannot be reached, or a folder cannot be written.
     """
-    note = folder / "driver.json"
+    note, path = folder / "driver.json", sqlite_file(url)
     with contextlib.ExitStack() as held:
-        if url.startswith("postgresql"):
+        taken = held.enter_context(_file(folder / "driver.lock"))
+        if taken and path is not None:
+            taken = held.enter_context(_file(path.parent / f".{path.name}.{study}.lock"))
+        elif taken and url.startswith("postgresql"):
             taken = held.enter_context(_advisory(url, study))
-        elif url == MEMORY_URL:
-            taken = True
-        else:
-            taken = held.enter_context(_file(url, study, folder))
         if not taken:
             raise StudyLockedError(
                 f"study '{study}' is being run by another driver{_holder(note)}; wait for it or stop it."
             )
-        folder.mkdir(parents=True, exist_ok=True)
         note.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%H:%M")}))
         try:
             yield
@@ -47,11 +46,14 @@ def study_lock(url: str, study: str, folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _file(url: str, study: str, folder: Path) -> Iterator[bool]:
-    path = sqlite_file(url)
-    beside = folder if path is None else path.parent
-    beside.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(beside / (f".{study}.lock" if path is None else f".{path.name}.{study}.lock"))
+def _file(path: Path) -> Iterator[bool]:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"{path.parent}: expected a folder to write in, got '{error.strerror}'.") from error
+    if not os.access(path.parent, os.W_OK):
+        raise StoreError(f"{path.parent}: cannot be written; run in a folder of your own.")
+    lock = FileLock(path)
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -65,8 +67,10 @@ def _file(url: str, study: str, folder: Path) -> Iterator[bool]:
 
 @contextlib.contextmanager
 def _advisory(url: str, study: str) -> Iterator[bool]:
-    engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.pool.NullPool, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
+    with store_errors(url):
+        engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.pool.NullPool, isolation_level="AUTOCOMMIT")
+        connection = engine.connect()
+    with contextlib.closing(connection):
         query = sqlalchemy.text("SELECT pg_try_advisory_lock(hashtextextended(:name, 0))")
         yield bool(connection.execute(query, {"name": f"tuner:{study}"}).scalar())
 

@@ -17,7 +17,8 @@ from tuner.spec.study import StudySpec
 
 def _tpe(spec: StudySpec, seed: int) -> BaseSampler:
     conditional = any(dimension.when for _, dimension in spec.space.items())
-    return TPESampler(seed=seed, multivariate=True, group=conditional)
+    startup = max(4, min(10, spec.study.trials // 3))  # a short study must leave trials to learn from
+    return TPESampler(seed=seed, n_startup_trials=startup, multivariate=True, group=conditional)
 
 
 SAMPLERS: dict[str, Callable[[StudySpec, int], BaseSampler]] = {
@@ -25,7 +26,9 @@ SAMPLERS: dict[str, Callable[[StudySpec, int], BaseSampler]] = {
     "gp": lambda spec, seed: GPSampler(seed=seed),
     "random": lambda spec, seed: RandomSampler(seed=seed),
     "cmaes": lambda spec, seed: CmaEsSampler(seed=seed),
-    "qmc": lambda spec, seed: QMCSampler(seed=spec.study.seed, scramble=True),
+    "qmc": lambda spec, seed: QMCSampler(
+        seed=spec.study.seed, scramble=True, independent_sampler=RandomSampler(seed=seed)
+    ),
     "grid": lambda spec, seed: RandomSampler(seed=seed),  # each point is enqueued, see grid_points
 }
 

@@ -5,6 +5,9 @@ Opening and making the store only; what a trial means is said in asktell.py and 
 from __future__ import annotations
 
 import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +18,15 @@ from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage, get_storag
 
 from tuner.spec.errors import StoreError
 
-DEFAULT_URL = "sqlite:///tuner.db"
 MEMORY_URL = "sqlite:///:memory:"
 """A store that ends with the process: for simulations."""
-
-
-def storage_url(flag: str | None, from_yaml: str | None) -> str:
-    """Where the store is: ``--storage``, else ``TUNER_STORAGE``, else the YAML, else ``tuner.db`` here."""
-    return flag or os.environ.get("TUNER_STORAGE") or from_yaml or DEFAULT_URL
 
 
 def sqlite_file(url: str) -> Path | None:
     """The file behind a SQLite URL; None for other databases and for the in-memory store.
 
     Raises:
-        StoreError: the text is no SQLAlchemy URL.
+        StoreError: the text is no SQLAlchemy URL, or a SQLite URL that names no file.
     """
     try:
         parsed = sqlalchemy.engine.make_url(url)
@@ -38,13 +35,29 @@ def sqlite_file(url: str) -> Path | None:
             f"storage {url!r} is not a database URL; expected one such as 'sqlite:///tuner.db' or "
             "'postgresql+psycopg://user@host/name'."
         ) from error
-    if parsed.get_backend_name() != "sqlite" or parsed.database in (None, "", ":memory:"):
+    if parsed.get_backend_name() != "sqlite" or url == MEMORY_URL:
         return None
+    if parsed.database in (None, "", ":memory:"):
+        raise StoreError(
+            f"storage {url!r} names no file; a study needs a store that stays, such as sqlite:///tuner.db."
+        )
     return Path(str(parsed.database))
 
 
+@contextmanager
+def store_errors(url: str) -> Iterator[None]:
+    """Turn what a database raises into a StoreError that names the store, never its password."""
+    try:
+        yield
+    except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError, ImportError, OSError) as error:
+        shown = sqlalchemy.engine.make_url(url).render_as_string(hide_password=True)
+        cause = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error
+        words = str(getattr(cause, "orig", None) or cause or error).strip().splitlines()[0]
+        raise StoreError(f"the trial store {shown} cannot be opened: {words}.") from error
+
+
 def open_storage(url: str, create: bool = False) -> BaseStorage:
-    """Open the store; with ``create`` make it if there is none, safe against kill -9 and against other processes.
+    """Open the store; with ``create`` make it if there is none, safe against kill -9 and other processes.
 
     Raises:
         StoreError: there is no store, it cannot be reached, or it is not Optuna's.
@@ -53,18 +66,32 @@ def open_storage(url: str, create: bool = False) -> BaseStorage:
     if url == MEMORY_URL:
         return InMemoryStorage()
     path = sqlite_file(url)
+    with store_errors(url):
+        if path is None:
+            return _rdb(url, pool_pre_ping=True)
+        if not _has_tables(path):
+            if not create:
+                raise StoreError(f"no trial store at {path}; run a study first, or name one with --storage.")
+            _create_sqlite(path)
+        return _rdb(url, connect_args={"timeout": 60})
+
+
+def _has_tables(path: Path) -> bool:
+    """Whether ``path`` is Optuna's store already; an absent or empty file is not.
+
+    Raises:
+        StoreError: it is a database of something else, which must not get Optuna's tables.
+    """
+    if not path.exists() or path.stat().st_size == 0:
+        return False
     try:
-        if path is not None:
-            if not path.exists():
-                if not create:
-                    raise StoreError(f"no trial store at {path}; run a study first, or name one with --storage.")
-                _create_sqlite(path)
-            return _rdb(url, connect_args={"timeout": 60})
-        return _rdb(url, pool_pre_ping=True)
-    except (sqlalchemy.exc.SQLAlchemyError, ImportError, OSError, RuntimeError) as error:
-        shown = sqlalchemy.engine.make_url(url).render_as_string(hide_password=True)
-        cause = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
-        raise StoreError(f"the trial store {shown} cannot be opened: {cause}.") from error
+        with closing(sqlite3.connect(path, timeout=60)) as store:
+            tables = {name for (name,) in store.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    except sqlite3.Error as error:
+        raise StoreError(f"the trial store {path} cannot be opened: {error}.") from error
+    if tables and "studies" not in tables:
+        raise StoreError(f"{path} is no trial store: it has the tables of something else; name another file.")
+    return bool(tables)
 
 
 def _create_sqlite(path: Path) -> None:
@@ -73,7 +100,7 @@ def _create_sqlite(path: Path) -> None:
     with FileLock(path.parent / f".{path.name}.lock"):
         for leftover in path.parent.glob(f".{path.name}.new*"):
             leftover.unlink()
-        if path.exists():
+        if _has_tables(path):
             return
         fresh = path.parent / f".{path.name}.new"
         storage = RDBStorage(f"sqlite:///{fresh}")

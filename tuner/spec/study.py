@@ -57,7 +57,7 @@ class StudySettings(Frozen):
     sampler: Literal["tpe", "gp", "random", "cmaes", "grid", "qmc"] = "tpe"
     pruner: Literal["hyperband", "asha", "median", "none"] = "hyperband"
     seed: Annotated[Int, Field(ge=0, lt=2**32)] = 1
-    workers: Literal["auto"] | Count = "auto"
+    workers: Literal["auto"] | Annotated[Count, Field(le=1024)] = "auto"
     storage: Annotated[str, AfterValidator(_url)] | None = None  # None: sqlite:///tuner.db
     tracking: Annotated[str, Field(min_length=1)] | None = None  # an MLflow URI; None: sqlite:///mlflow.db
     keep: Count = 3  # the best so many trials keep their checkpoints

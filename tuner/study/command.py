@@ -5,6 +5,7 @@ It puts the rooms together and chooses exit codes; the work is done in run/, sea
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import sys
 import time
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from tuner.run.driver import Driver
     from tuner.search.asktell import Search
     from tuner.spec.study import StudySpec
+    from tuner.tracking.tracker import StudyTracker
 
 RUNS = Path("runs")
 INTERRUPTED = 130
@@ -62,6 +64,10 @@ def errors_as_sentences() -> Iterator[None]:
     except KeyboardInterrupt:
         Console(stderr=True).print("interrupted; the same command goes on")
         raise typer.Exit(INTERRUPTED) from None
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        Console(stderr=True).print(Text(f"error: {place}{error.strerror or error}"), soft_wrap=True)
+        raise typer.Exit(1) from None
 
 
 def run_study(yaml: Path, overrides: list[str], storage: str | None, dry_run: bool) -> int:
@@ -71,41 +77,47 @@ def run_study(yaml: Path, overrides: list[str], storage: str | None, dry_run: bo
         TunerError: with a sentence and its own exit code.
     """
     from tuner.run.local import accelerators
+    from tuner.search.url import storage_url
     from tuner.spec.load import load
     from tuner.study.plan import make_plan
     from tuner.study.preview import print_plan
+    from tuner.tracking.store import location
 
     console = Console()
     spec = load(yaml, overrides)
-    plan = make_plan(spec, RUNS, accelerators())
-    url = storage or os.environ.get("TUNER_STORAGE") or spec.study.storage or "sqlite:///tuner.db"
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or spec.study.tracking or "sqlite:///mlflow.db"
-    print_plan(console, spec, plan, url, uri)
+    url, uri = storage_url(storage, spec.study.storage), location(spec.study.tracking)
+    print_plan(console, spec, make_plan(spec, RUNS, accelerators()), url, uri)
     if dry_run:
         return 0
 
+    from tuner.run.folder import claim
     from tuner.search.asktell import Search
     from tuner.search.lock import study_lock
     from tuner.search.storage import open_storage
 
-    with study_lock(url, spec.name, RUNS / spec.name):
+    folder = RUNS / spec.name
+    with study_lock(url, spec.name, folder):
         search = Search(spec, open_storage(url, create=True))
+        claim(folder, search.id, uri)
         if not search.left:
-            return _already_complete(console, spec, search, url)
-        return _search(console, spec, search, url, uri)
+            return _already_complete(console, spec, search, folder, uri)
+        return _search(console, spec, search, folder, uri)
 
 
-def _already_complete(console: Console, spec: StudySpec, search: Search, url: str) -> int:
+def _already_complete(console: Console, spec: StudySpec, search: Search, folder: Path, uri: str) -> int:
     from tuner.study.summary import print_best
+    from tuner.tracking.mirror import unmirrored
+    from tuner.tracking.tracker import StudyTracker
 
     console.print(f"study {spec.name} is complete: {search.spent} of {spec.study.trials} trials; nothing left to do")
+    if unmirrored(folder, uri):  # the driver died after the last trial, or MLflow was away
+        _close(console, StudyTracker(folder, spec.name, uri, lambda sentence: None), search, uri, hurried=False)
     print_best(console, search.record())
     console.print(f"raise study.trials to go on (--set study.trials={2 * spec.study.trials})", highlight=False)
     return 0
 
 
-def _search(console: Console, spec: StudySpec, search: Search, url: str, uri: str) -> int:
-    from tuner.analysis.table import importance
+def _search(console: Console, spec: StudySpec, search: Search, folder: Path, uri: str) -> int:
     from tuner.run.driver import Driver, Ending
     from tuner.run.local import LocalWorkers, plan_slots
     from tuner.study.plan import remember_speed
@@ -113,41 +125,49 @@ def _search(console: Console, spec: StudySpec, search: Search, url: str, uri: st
     from tuner.study.screen import Screen
     from tuner.study.summary import print_summary
     from tuner.study.version import code_version
-    from tuner.tracking.store import patience
     from tuner.tracking.tracker import StudyTracker
 
     began = time.monotonic()
-    folder = RUNS / spec.name
     ranked = [t for t in search.record().ranked() if t.value is not None]
     screen = Screen(spec, console, search.spent, (ranked[0].value or 0.0, ranked[0].number) if ranked else None)
-    prepare_data(spec, RUNS / ".corpora", screen)
+    search.hold_text(prepare_data(spec, RUNS / ".corpora", screen).fingerprint)
     workers = None if spec.study.workers == "auto" else spec.study.workers
     hands = LocalWorkers(*plan_slots(workers, probe_devices()))
     tracker = StudyTracker(folder, spec.name, uri, screen.say)
     driver = Driver(spec, search, hands, tracker, screen, folder, RUNS / ".corpora", code_version())
     ending = Ending.INTERRUPTED
     try:
-        with screen.shown(), _signals(driver):
+        with _signals(driver, console), screen.shown():
             ending = driver.run()
     finally:
         hands.kill()
-        if missing := tracker.close(patience(uri, ending is Ending.INTERRUPTED)):
-            console.print(f"{missing} points not mirrored to MLflow; run `tuner sync {spec.name}`", highlight=False)
-        search.link_runs(tracker.runs())
+        _close(console, tracker, search, uri, hurried=ending is Ending.INTERRUPTED)
     if ending is Ending.INTERRUPTED:
-        console.print(f"interrupted; the same command goes on: {' '.join(sys.orig_argv[1:])}", highlight=False)
+        command = shlex.join(["python", *sys.orig_argv[1:]])
+        console.print(Text(f"interrupted; the same command goes on:\n{command}"), soft_wrap=True)
         return INTERRUPTED
     record = search.record()
     remember_speed(RUNS, hands.slots, record)
-    print_summary(console, record, importance(url, spec.name), time.monotonic() - began, str(RUNS))
+    print_summary(console, record, search.importance(), time.monotonic() - began, str(RUNS))
     return 0
 
 
+def _close(console: Console, tracker: StudyTracker, search: Search, uri: str, hurried: bool) -> None:
+    """Let the mirror end within its patience, and say what is left for ``tuner sync``."""
+    from tuner.tracking.store import patience
+
+    if missing := tracker.close(patience(uri, hurried)):
+        console.print(f"{missing} points not mirrored to MLflow; run `tuner sync {search.spec.name}`", highlight=False)
+    search.link_runs(tracker.runs())
+
+
 @contextmanager
-def _signals(driver: Driver) -> Iterator[None]:
+def _signals(driver: Driver, console: Console) -> Iterator[None]:
     """Ctrl-C, SIGTERM and a closed terminal stop the study with checkpoints; a second one at once."""
 
     def heard(number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGHUP:  # nobody reads any more, and writing would raise
+            console.file = sys.stdout = sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
         driver.stop()
 
     known = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from tuner.run.folder import tracking_of
 from tuner.spec.errors import StoreError, nearest
 from tuner.tracking.mirror import sync
 from tuner.tracking.store import location, shown
@@ -23,8 +24,9 @@ def sync_studies(name: str | None, tracking: str | None, runs: Path = Path("runs
     if name is not None and name not in known:
         hint = nearest(name, known) or " There is none."
         raise StoreError(f"no study '{name}' in {runs.absolute()}.{hint}")
-    console, uri = Console(), location(tracking)
+    console = Console()
     for study in [name] if name is not None else known:
+        uri = tracking or location(tracking_of(runs / study))
         report = sync(runs / study, uri)
         console.print(
             f"{study}: {report.points} points of {report.trials} trials mirrored to {shown(uri)}, "

@@ -10,12 +10,14 @@ from pathlib import Path
 import psutil
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from tuner.analysis import words
 from tuner.spec.dimensions.dimension import ChoiceDim, Dimension
 from tuner.spec.study import StudySpec
 from tuner.spec.trial import TrialSpec
 from tuner.study.plan import Cost, Plan
+from tuner.tracking.store import shown
 
 
 def print_plan(console: Console, spec: StudySpec, plan: Plan, store: str, tracking: str) -> None:
@@ -31,10 +33,10 @@ def print_plan(console: Console, spec: StudySpec, plan: Plan, store: str, tracki
             table.add_row(f"  {path}", _said(dimension))
         console.print(table)
     for rule in spec.forbid:
-        console.print(f"  never: {rule}", highlight=False)
-    console.print(_model(trial, plan), highlight=False)
-    console.print(_cost(base, plan), highlight=False)
-    console.print(f"store {store}; runs in MLflow at {tracking}", highlight=False)
+        console.print(Text(f"  never: {rule}"))
+    console.print(Text(_model(trial, plan)))
+    console.print(Text(_cost(base, plan)))
+    console.print(Text(f"store {shown(store)}; runs in MLflow at {shown(tracking)}"))
 
 
 def _model(trial: TrialSpec, plan: Plan) -> str:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from rich.console import Console, Group, RenderableType
@@ -115,7 +115,8 @@ class Screen:
         self.say(f"{MARKS[outcome.state]} trial {number} {outcome.state}{shown}{why}{best}")
 
     def say(self, sentence: str) -> None:
-        self.console.print(Text(f"[{self._clock()}] {sentence}"), soft_wrap=True)
+        with suppress(OSError):  # the terminal is gone, or the log's disk is full: the study goes on
+            self.console.print(Text(f"[{self._clock()}] {sentence}"), soft_wrap=True)
 
     def _clock(self) -> str:
         minutes, seconds = divmod(int(time.monotonic() - self._began), 60)

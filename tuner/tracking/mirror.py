@@ -216,6 +216,11 @@ def _alone(folder: Path) -> Iterator[FileLock]:
         ) from error
 
 
+def unmirrored(folder: Path, uri: str) -> int:
+    """How many records of the study in ``folder`` the store at ``uri`` lacks; asks the disk only, not MLflow."""
+    return sum(_left(trial, uri) for _, trial in trial_folders(folder))
+
+
 def _left(folder: Path, uri: str) -> int:
     """The number of whole records in ``folder``'s spool beyond its cursor."""
     try:

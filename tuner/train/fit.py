@@ -4,19 +4,21 @@ A pure function of its arguments and the corpus; it knows no study, no Optuna, n
 
 from __future__ import annotations
 
+import contextlib
 import json
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from torch import Tensor
 
 from tuner.spec.errors import CheckpointError
-from tuner.spec.records import CorpusInfo, Outcome, Started
+from tuner.spec.records import CorpusInfo, Outcome, Preparing, Started
 from tuner.spec.trial import TrialSpec
 from tuner.train import checkpoint
 from tuner.train.life import Life, Link
@@ -55,15 +57,16 @@ class _Batches:
 def fit(spec: TrialSpec, milestones: int, place: Place, link: Link, code_version: str = "unknown") -> Outcome:
     """Train ``spec`` in ``place.folder``, from its newest good checkpoint if there is one.
 
-    Reports ``milestones`` equal shares of the budget and ten rows between each; returns how it ended. On the CPU
-    a resumed trial is bit-identical to one that was never interrupted.
+    Reports ``milestones`` equal shares of the budget and ten rows between each; returns how it ended. On the CPU,
+    with the same threads and a budget in tokens or FLOPs, a resumed trial is bit-identical to one that was never
+    interrupted.
 
     Raises:
         DataError: the corpus cannot be built.
         CheckpointError: a checkpoint belongs to another trial.
     """
     place.folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(place.folder / "trial.lock", timeout=60):
+    with _alone(place.folder, link):
         if place.threads is not None:
             torch.set_num_threads(place.threads)
         corpus = open_corpus(spec.data, place.corpora, link.preparing)
@@ -73,6 +76,22 @@ def fit(spec: TrialSpec, milestones: int, place: Place, link: Link, code_version
         module = GPTModule(spec, corpus.info.vocab, lambda: meter.progress).to(torch.device(place.device))
         facts = _facts(spec, corpus.info, counts.parameters, counts.flops_per_token, meter.steps, place, code_version)
         return _train(spec, Life(module, meter, corpus, place.folder, link, facts), place, facts)
+
+
+@contextlib.contextmanager
+def _alone(folder: Path, link: Link) -> Iterator[None]:
+    """Wait until no former worker of this trial is left: one whose driver died may still be in a long step."""
+    lock = FileLock(folder / "trial.lock")
+    while True:
+        try:
+            lock.acquire(timeout=2)
+            break
+        except Timeout:
+            link.preparing(Preparing("waiting for this trial's former worker to end"))
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _train(spec: TrialSpec, life: Life, place: Place, facts: dict[str, Any]) -> Outcome:

@@ -1,5 +1,5 @@
 """The LightningModule: one optimizer step on one batch, and the loss on fixed windows.
-It knows the model and its optimizers; milestones, checkpoints and the driver live in fit.py.
+It knows the model and its optimizers; milestones, checkpoints and verdicts live in life.py.
 """
 
 from __future__ import annotations
