@@ -58,7 +58,9 @@ def _compare(rounds: int, ways: dict[str, tuple[Callable[[Path], Tracker], str]]
     exits: dict[str, list[float]] = {name: [] for name in ways}
     cpu: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(rounds + 1):  # the first round warms caches and makes mlflow.db
-        for name, (make, uri) in ways.items():
+        turn = number % len(ways)  # each way comes first as often as last
+        for name in [*ways][turn:] + [*ways][:turn]:
+            make, uri = ways[name]
             folder = Path("runs") / f"bench{number}-{name.replace(' ', '-')}"
             tracker = make(folder)
             run = run_study(YAML, 2, 1, tracker, folder)

@@ -134,10 +134,10 @@ def known_speed(runs: Path, slots: int) -> float | None:
 
 
 def guessed_speed(slots: int) -> float:
-    """FLOPs a second of one worker from a matrix product: small GPTs came to about a fifth of it here."""
+    """FLOPs a second of one worker from a matrix product: small GPTs came to about half of it here."""
     matrix = np.ones((384, 384), np.float32)
     best = min(timeit.repeat(lambda: matrix @ matrix, number=10, repeat=5)) / 10
-    return 0.2 * 2 * 384**3 / best / slots
+    return 0.5 * 2 * 384**3 / best / slots
 
 
 def remember_speed(runs: Path, slots: int, record: StudyRecord) -> None:
