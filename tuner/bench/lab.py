@@ -22,6 +22,19 @@ from tuner.spec.records import Measurement, Outcome, Point, Preparing, Started
 from tuner.tracking.base import Tracker
 
 
+def two_trials(milestones: int) -> str:
+    """A study of two trials of 150 steps each at width 128, whether side by side or one after the other."""
+    return f"""
+name: bench
+trial:
+  data: {{source: stdlib, tokenizer: {{kind: byte}}, context: 64, val_tokens: 4096}}
+  model: {{depth: 4, width: 128}}
+  batch: 12
+  budget: 115k tokens
+study: {{trials: 2, milestones: {milestones}, sampler: random, pruner: none}}
+"""
+
+
 @contextlib.contextmanager
 def workplace() -> Iterator[Path]:
     """A temporary folder as the working folder; everything in it is gone afterwards."""

@@ -11,20 +11,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tuner.bench.lab import run_study, workplace
+from tuner.bench.lab import run_study, two_trials, workplace
 from tuner.tracking.base import NullTracker, Tracker
 from tuner.tracking.store import patience
 from tuner.tracking.tracker import StudyTracker
 
-YAML = """
-name: bench
-trial:
-  data: {source: stdlib, tokenizer: {kind: byte}, context: 64, val_tokens: 4096}
-  model: {depth: 4, width: 128}
-  batch: 12
-  budget: 115k tokens
-study: {trials: 2, milestones: 5, sampler: random, pruner: none}
-"""
 ABSENT = "http://127.0.0.1:9"  # the discard port: refused at once
 PRESENT = "sqlite:///mlflow.db"
 
@@ -63,7 +54,7 @@ def _compare(rounds: int, ways: dict[str, tuple[Callable[[Path], Tracker], str]]
             make, uri = ways[name]
             folder = Path("runs") / f"bench{number}-{name.replace(' ', '-')}"
             tracker = make(folder)
-            run = run_study(YAML, 2, 1, tracker, folder)
+            run = run_study(two_trials(milestones=5), 2, 1, tracker, folder)
             began = time.perf_counter()
             tracker.close(patience(uri, hurried=False))
             if number:

@@ -7,19 +7,8 @@ from __future__ import annotations
 import statistics
 from pathlib import Path
 
-from tuner.bench.lab import run_study, workplace
+from tuner.bench.lab import run_study, two_trials, workplace
 from tuner.tracking.base import NullTracker
-
-YAML = """
-name: bench
-trial:
-  data: {source: stdlib, tokenizer: {kind: byte}, context: 64, val_tokens: 4096}
-  model: {depth: 4, width: 128}
-  batch: 12
-  budget: 115k tokens
-study: {trials: 2, milestones: 2, sampler: random, pruner: none}
-"""
-"""Two trials of 150 steps each, whether side by side or one after the other."""
 
 
 def compare_workers(pairs: int) -> None:
@@ -29,7 +18,7 @@ def compare_workers(pairs: int) -> None:
         for pair in range(pairs):
             rates = []
             for workers, threads in ((2, 1), (1, 2)):
-                run = run_study(YAML, workers, threads, NullTracker(), Path(f"{pair}-{workers}"))
+                run = run_study(two_trials(milestones=2), workers, threads, NullTracker(), Path(f"{pair}-{workers}"))
                 rates.append(run.tokens / run.wall)
             ratios.append(rates[0] / rates[1])
             print(f"2 workers x 1 thread: {rates[0]:,.0f} tokens/s; 1 x 2: {rates[1]:,.0f}; ratio {ratios[-1]:.2f}")
