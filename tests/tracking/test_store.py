@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tuner.spec.errors import StoreError
+from tuner.tracking import store
 from tuner.tracking.store import connect, create, location, shown, sqlite_path
 
 
@@ -131,3 +132,16 @@ def _tables(path: Path) -> set[str]:
         return {f"{kind} {name}" for kind, name in database.execute("SELECT type, name FROM sqlite_master")}
     finally:
         database.close()
+
+
+def test_a_uri_that_is_none_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://[x")
+    with pytest.raises(StoreError, match="cannot be read"):
+        store.location()
+
+
+def test_the_end_waits_for_a_file_that_can_be_written_and_hardly_for_anything_else(tmp_path: Path) -> None:
+    assert store.patience(f"sqlite:///{tmp_path}/mlflow.db", hurried=False) == 60
+    assert store.patience("sqlite:////nowhere/mlflow.db", hurried=False) < 5
+    assert store.patience("http://127.0.0.1:9", hurried=False) < 5
+    assert store.patience(f"sqlite:///{tmp_path}/mlflow.db", hurried=True) < 3

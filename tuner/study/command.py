@@ -50,7 +50,9 @@ def study(
 
 def main() -> None:
     """Entry of ``python -m tuner.study``."""
-    typer.run(study)
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(study)
+    app()
 
 
 @contextmanager

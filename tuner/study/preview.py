@@ -57,11 +57,14 @@ def _cost(base: Cost, plan: Plan) -> str:
     )
     free_memory, free_disk = psutil.virtual_memory().available, shutil.disk_usage(Path.cwd()).free
     workers = f"{_many(plan.slots, 'worker')} of {_many(plan.threads, 'thread')}"
+    span = ""
+    if plan.smallest < plan.largest:
+        span = f"the space: {words.count(plan.smallest)} to {words.count(plan.largest)} parameters\n"
     basis = "as measured here" if plan.measured else "a guess before the first study here"
     time = f"time: at most about {words.duration(plan.seconds)} ({basis}), less what is pruned"
     return (
         f"it has {words.count(base.shape.parameters)} parameters{spent}\n"
-        f"the space: {words.count(plan.smallest)} to {words.count(plan.largest)} parameters\n"
+        f"{span}"
         f"{workers}; memory: about {words.size(plan.memory)} of {words.size(free_memory)} free; "
         f"disk: about {words.size(plan.disk)} of {words.size(free_disk)} free; {time}"
     )

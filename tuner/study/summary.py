@@ -32,8 +32,10 @@ def print_trials(console: Console, record: StudyRecord) -> None:
     numbers = {trial.number for trial in ranked}
     for trial in record.trials:
         if trial.number not in numbers:
+            milestone, value = trial.last or (0, None)
+            so_far = f" {record.metric} {words.loss(value)} at milestone {milestone}" if milestone else ""
             reason = f": {trial.reason}" if trial.reason else ""
-            console.print(Text(f"trial {trial.number} {trial.state}{reason}"), soft_wrap=True)
+            console.print(Text(f"trial {trial.number} {trial.state}{so_far}{reason}"), soft_wrap=True)
 
 
 def said_counts(record: StudyRecord) -> str:

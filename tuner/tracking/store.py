@@ -33,8 +33,19 @@ _CREATION_S = 60.0  # creation takes 1 s on a quiet machine; 16 processes wait f
 
 
 def location(configured: str | None = None) -> str:
-    """The tracking URI: MLFLOW_TRACKING_URI, else ``configured`` (the YAML's), else MLflow's default."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or configured or DEFAULT_URI
+    """The tracking URI: MLFLOW_TRACKING_URI, else ``configured`` (the YAML's), else MLflow's default.
+
+    Raises:
+        StoreError: it is no URI.
+    """
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or configured or DEFAULT_URI
+    try:
+        urlsplit(uri)
+    except ValueError as error:
+        raise StoreError(
+            f"the MLflow URI {uri!r} cannot be read ({error}); expected one such as http://host:5000 or {DEFAULT_URI}."
+        ) from error
+    return uri
 
 
 def shown(uri: str) -> str:
@@ -82,7 +93,8 @@ def patience(uri: str, hurried: bool) -> float:
     """
     if hurried:
         return 2.5
-    return 4.0 if sqlite_path(uri) is None else 60.0
+    path = sqlite_path(uri)
+    return 60.0 if path is not None and os.access(path.parent, os.W_OK) else 4.0
 
 
 def create(path: Path) -> None:
