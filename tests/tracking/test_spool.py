@@ -132,12 +132,3 @@ def test_the_forgetful_tracker_keeps_the_rule() -> None:
     assert kept == [True, True, True, False, False, True]
     assert tracker.row(1, row(1))
     assert (tracker.runs(), tracker.close()) == ({}, 0)
-
-
-def test_a_milestone_that_comes_earlier_after_a_resume_is_kept() -> None:
-    """A budget in seconds on a slower machine: the same milestone at an earlier step."""
-    far = Measurement(Spent(500, 500, 1.0, 5.0), {"train_loss": 2.0}, None, 1)
-    earlier = Measurement(Spent(480, 480, 1.0, 5.0), {"val_loss": 2.1}, 3, 2)
-    assert admit(far, earlier, reached=2) is earlier
-    assert admit(far, earlier, reached=3) is None
-    assert merge(far, earlier) is far

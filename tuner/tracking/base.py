@@ -53,16 +53,14 @@ class NullTracker:
 
     def __init__(self) -> None:
         self._last: dict[int, Measurement] = {}
-        self._reached: dict[int, int] = {}
 
     def start(self, trial: int, params: Mapping[str, Value], tags: Mapping[str, str], spec: Mapping[str, Any]) -> None:
         pass
 
     def row(self, trial: int, measurement: Measurement) -> bool:
         last = self._last.get(trial)
-        kept = admit(last, measurement, self._reached.get(trial, 0))
+        kept = admit(last, measurement)
         if kept is not None:
-            self._reached[trial] = max(self._reached.get(trial, 0), kept.milestone or 0)
             self._last[trial] = merge(last, kept)
         return kept is not None
 
@@ -79,28 +77,24 @@ class NullTracker:
         return 0
 
 
-def admit(last: Measurement | None, row: Measurement, reached: int = 0) -> Measurement | None:
+def admit(last: Measurement | None, row: Measurement) -> Measurement | None:
     """What of ``row`` is new after ``last`` (the last row kept, merged), or None.
 
     A resumed trial does again, bit-identically, the steps after its last checkpoint: a row whose step is not
     beyond the last is dropped. One exception: a row at the last step that brings the milestone the kept one
     lacked. Of it the milestone and the metrics not yet known are new; time and spent stay those of the first
-    row, so that a step has one time and one value of each metric wherever it is copied. Where the budget is in
-    seconds, a resumed trial may come to a milestone at an earlier step than before: one beyond ``reached``, the
-    highest kept so far, is kept whole.
+    row, so that a step has one time and one value of each metric wherever it is copied.
     """
     if last is None or row.spent.steps > last.spent.steps:
         return row
     if row.spent.steps == last.spent.steps and row.milestone is not None and last.milestone is None:
         fresh = {key: value for key, value in row.metrics.items() if key not in last.metrics}
         return Measurement(last.spent, fresh, row.milestone, last.time_ms)
-    return row if (row.milestone or 0) > reached and row.spent.steps < last.spent.steps else None
+    return None
 
 
 def merge(last: Measurement | None, kept: Measurement) -> Measurement:
-    """The furthest row after ``kept`` (from ``admit``): one of them, or both parts of one step as one row."""
-    if last is None or last.spent.steps < kept.spent.steps:
+    """The last row after ``kept`` (from ``admit``): itself, or both parts of one step as one row."""
+    if last is None or last.spent.steps != kept.spent.steps:
         return kept
-    if kept.spent.steps < last.spent.steps:
-        return last
     return Measurement(last.spent, {**last.metrics, **kept.metrics}, kept.milestone, last.time_ms)

@@ -76,8 +76,7 @@ class SpoolContent:
 class Spool:
     """The writer of one spool file. Opening cuts a torn last line off, so that no append can glue to it.
 
-    ``started``, ``resumes``, ``last`` (the furthest row, merged) and ``reached`` (the highest milestone) say what
-    the file held; ``cut`` is the number
+    ``started``, ``resumes`` and ``last`` (the last row, merged) say what the file held; ``cut`` is the number
     of bytes cut off.
 
     Raises:
@@ -99,8 +98,7 @@ class Spool:
         content = collect(decode_lines(data[: self._size])[0])
         self.started = content.start is not None
         self.resumes = content.resumes
-        self.last = max(content.rows, key=lambda row: row.spent.steps, default=None)
-        self.reached = max((row.milestone or 0 for row in content.rows), default=0)
+        self.last = content.rows[-1] if content.rows else None
         self._fresh = not data
 
     def append(self, record: Record, *, durable: bool) -> None:

@@ -44,13 +44,12 @@ class StudyTracker:
             self._write(trial, Start(_now_ms(), dict(params), dict(tags), spec), durable=True)
 
     def row(self, trial: int, measurement: Measurement) -> bool:
-        spool = self._started(trial)
+        self._started(trial)
         timed = measurement if measurement.time_ms > 0 else replace(measurement, time_ms=_now_ms())
         last = self._last[trial]
-        kept = admit(last, timed, spool.reached)
+        kept = admit(last, timed)
         if kept is None:
             return False
-        spool.reached = max(spool.reached, kept.milestone or 0)
         self._write(trial, kept, durable=kept.milestone is not None)
         self._last[trial] = merge(last, kept)
         return True
