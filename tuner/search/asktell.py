@@ -19,6 +19,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from tuner.search.history import StudyRecord, parameter_importance, read_study
 from tuner.search.pruners import PRUNERS
 from tuner.search.samplers import build_sampler, grid_points
+from tuner.search.storage import cause_of
 from tuner.spec.dimensions.dimension import ChoiceDim, Dimension, FloatDim, IntDim
 from tuner.spec.errors import StoreError
 from tuner.spec.records import Measurement, Outcome, Point, Spent, State, Value
@@ -44,11 +45,9 @@ def _guarded(method: F) -> F:
         try:
             return method(self, *args, **kwargs)
         except (optuna.exceptions.StorageInternalError, sqlalchemy.exc.SQLAlchemyError) as error:
-            cause = error.__cause__ or error
-            words = str(getattr(cause, "orig", None) or cause).strip().splitlines()[0]
             raise StoreError(
-                f"the trial store of study '{self.spec.name}' refused: {words}. Nothing finished is lost; mend the "
-                "cause and run the same command again."
+                f"the trial store of study '{self.spec.name}' refused: {cause_of(error)}. Nothing finished is lost; "
+                "mend the cause and run the same command again."
             ) from error
 
     return cast(F, call)

@@ -4,7 +4,6 @@ Opening and making the store only; what a trial means is said in asktell.py and 
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -16,6 +15,7 @@ import sqlalchemy
 from filelock import FileLock
 from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage, get_storage
 
+from tuner.spec.disk import force
 from tuner.spec.errors import StoreError
 
 MEMORY_URL = "sqlite:///:memory:"
@@ -51,9 +51,13 @@ def store_errors(url: str) -> Iterator[None]:
         yield
     except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError, ImportError, OSError) as error:
         shown = sqlalchemy.engine.make_url(url).render_as_string(hide_password=True)
-        cause = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error
-        words = str(getattr(cause, "orig", None) or cause or error).strip().splitlines()[0]
-        raise StoreError(f"the trial store {shown} cannot be opened: {words}.") from error
+        raise StoreError(f"the trial store {shown} cannot be opened: {cause_of(error)}.") from error
+
+
+def cause_of(error: Exception) -> str:
+    """The database's own first line, under what Optuna and SQLAlchemy wrapped around it."""
+    inner = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error
+    return str(getattr(inner, "orig", None) or inner or error).strip().splitlines()[0]
 
 
 def open_storage(url: str, create: bool = False) -> BaseStorage:
@@ -106,8 +110,7 @@ def _create_sqlite(path: Path) -> None:
         storage = RDBStorage(f"sqlite:///{fresh}")
         storage.remove_session()
         storage.engine.dispose()
-        with fresh.open("rb") as stream:
-            os.fsync(stream.fileno())
+        force(fresh)
         fresh.rename(path)
 
 

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from tuner.spec.disk import force
 from tuner.spec.errors import StoreError
 from tuner.spec.records import Measurement, Outcome, Spent, State, Value
 from tuner.tracking.base import merge
@@ -119,7 +120,7 @@ class Spool:
                 os.ftruncate(self._file, self._size)
                 raise
             if self._fresh:
-                sync_folder(self.path.parent)  # else a power failure may forget the file's name
+                force(self.path.parent)  # else a power failure may forget the file's name
                 self._fresh = False
         except OSError as error:
             raise _refused(self.path, error) from error
@@ -232,15 +233,6 @@ def decode(line: bytes) -> Record:
         case "tags":
             return Tags(time_ms, data["tags"])
     raise ValueError(f"unknown kind {data['kind']!r}")
-
-
-def sync_folder(folder: Path) -> None:
-    """Wait until the disk has the names in ``folder``."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _finite_or_word(value: float) -> float | str:

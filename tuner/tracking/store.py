@@ -15,8 +15,8 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 from filelock import FileLock, Timeout
 
+from tuner.spec.disk import force
 from tuner.spec.errors import StoreError
-from tuner.tracking.spool import sync_folder
 
 DEFAULT_URI = "sqlite:///mlflow.db"
 """MLflow's own default, so that `mlflow ui` in the same folder shows the runs; artifacts go to ./mlruns."""
@@ -120,7 +120,7 @@ def create(path: Path) -> None:
                 left.unlink(missing_ok=True)
             _make(draft)
             draft.replace(path)
-            sync_folder(path.parent)
+            force(path.parent)
     except Timeout as error:
         raise StoreError(
             f"{path}: expected to make MLflow's store, got no turn in {_CREATION_S:.0f} s because another "

@@ -6,10 +6,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import pickle
 import shutil
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from tuner.spec.disk import force
 from tuner.spec.errors import CheckpointError
 from tuner.spec.records import Measurement, Spent
 
@@ -85,16 +85,18 @@ def save(
             "last": None if last is None else asdict(last),
             "files": files,
         }
-        _fsync_all(temporary / name for name in files)
+        for name in files:
+            force(temporary / name)
         (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1))
-        _fsync_all([temporary / MANIFEST, temporary])
+        force(temporary / MANIFEST)
+        force(temporary)
         if final.exists():  # the same step again: a milestone after an interruption at its step
             shutil.rmtree(final)
         temporary.rename(final)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    _fsync_all([root])
+    force(root)
     return Saved(final, spent, reached, last, files[WEIGHTS], files)
 
 
@@ -164,12 +166,3 @@ def load(saved: Saved) -> tuple[dict[str, Tensor], dict[str, Any]]:
 def _sha256(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _fsync_all(paths: Iterable[Path]) -> None:
-    for path in paths:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -17,6 +17,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
+from tuner.spec.disk import force
 from tuner.spec.errors import DataError
 from tuner.spec.records import CorpusInfo, Preparing
 from tuner.spec.trial import DataSpec, digest
@@ -171,11 +172,11 @@ def _build(data: DataSpec, source: Source, root: Path, name: str, progress: Prog
         meta = {"format": FORMAT, "dtype": dtype, "source": source.label, "info": info, "files": files}
         (temporary / _META).write_text(json.dumps(meta, indent=1), encoding="utf-8")
         for path in (*temporary.iterdir(), temporary):
-            _sync(path)
+            force(path)
         if folder.exists():  # damaged, or it would have been read
             shutil.rmtree(folder)
         temporary.rename(folder)
-        _sync(root)
+        force(root)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return cast(Corpus, read_corpus(folder))
@@ -256,12 +257,3 @@ def _step(task: str, done: int, whole: float | None) -> Preparing:
     if whole:
         return Preparing(task, min(1.0, done / whole))
     return Preparing(f"{task}, {done / 1e6:.0f} MB")
-
-
-def _sync(path: Path) -> None:
-    """Force a file or a folder to the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
