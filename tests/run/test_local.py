@@ -16,8 +16,8 @@ from tuner.run.driver import Ending
 from tuner.run.link import DataJob, DevicesJob
 from tuner.run.local import call, cores, plan_slots
 from tuner.spec.errors import DataError
+from tuner.spec.parts.data import DataSpec
 from tuner.spec.records import CorpusInfo
-from tuner.spec.trial import DataSpec
 
 
 @pytest.fixture(scope="module")

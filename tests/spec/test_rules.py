@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 from tuner.spec.dimensions.fields import LEAVES, values_of
 from tuner.spec.dimensions.rules import Rule
+from tuner.spec.parts.model import ModelSpec
+from tuner.spec.parts.optim import OptimSpec
 from tuner.spec.records import Value
-from tuner.spec.trial import ModelSpec, OptimSpec, TrialSpec
+from tuner.spec.trial import TrialSpec
 
 TRIAL = TrialSpec(model=ModelSpec(depth=7, width=256), optim=OptimSpec(kind="muon", clip=None), batch=64)
 

@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tuner.spec.errors import DataError
+from tuner.spec.parts.data import DataSpec
 from tuner.spec.records import Preparing
-from tuner.spec.trial import DataSpec
 from tuner.train.text.corpus import Corpus, corpus_info, open_corpus, read_corpus
 from tuner.train.text.source import Document, Source
 from tuner.train.text.split import PARTS, pieces
@@ -234,7 +234,7 @@ def test_a_damaged_corpus_is_built_again(book: DataSpec, tmp_path: Path, damage:
 BUILDER = """
 import sys, time
 from pathlib import Path
-from tuner.spec.trial import DataSpec
+from tuner.spec.parts.data import DataSpec
 from tuner.train.text.corpus import open_corpus
 data = DataSpec.model_validate_json(sys.argv[1])
 sys.stdin.readline()
@@ -358,7 +358,7 @@ def test_reading_what_is_built_loads_no_heavy_library(book: DataSpec, tmp_path: 
     code = """
 import sys
 from pathlib import Path
-from tuner.spec.trial import DataSpec
+from tuner.spec.parts.data import DataSpec
 from tuner.train.text.corpus import corpus_info, open_corpus
 data = DataSpec.model_validate_json(sys.argv[1])
 assert corpus_info(data, Path(sys.argv[2])) == open_corpus(data, Path(sys.argv[2])).info

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from tuner.spec.trial import DataSpec
+from tuner.spec.parts.data import DataSpec
 from tuner.train.text.source import open_source
 
 BUILD = """
 import resource, sys
 from pathlib import Path
-from tuner.spec.trial import DataSpec
+from tuner.spec.parts.data import DataSpec
 from tuner.train.text.corpus import open_corpus
 data = DataSpec(source="text", path=sys.argv[1], tokenizer={"kind": "bpe", "vocab": 1024})
 corpus = open_corpus(data, Path(sys.argv[2]))

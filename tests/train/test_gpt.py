@@ -9,7 +9,9 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from tuner.spec.trial import ModelSpec, OptimSpec, TrialSpec
+from tuner.spec.parts.model import ModelSpec
+from tuner.spec.parts.optim import OptimSpec
+from tuner.spec.trial import TrialSpec
 from tuner.train.model.gpt import ACTIVATIONS, GPT, NORMS
 from tuner.train.model.module import GPTModule
 from tuner.train.model.optim import OPTIMIZERS, SCHEDULES

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tuner.spec.trial import OptimSpec
+from tuner.spec.parts.optim import OptimSpec
 from tuner.train.model.optim import SCHEDULES, rate_factor
 
 

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tuner.spec.errors import DataError
-from tuner.spec.trial import DataSpec
+from tuner.spec.parts.data import DataSpec
 from tuner.train.text import blocks
 from tuner.train.text.blocks import file_blocks, text_blocks
 from tuner.train.text.source import SOURCE, Source, open_source, require_unchanged
@@ -224,7 +224,7 @@ def test_without_a_network_the_cause_is_one_sentence_and_the_cache_stays_small(t
     code = """
 import sys
 from tuner.spec.errors import DataError
-from tuner.spec.trial import DataSpec
+from tuner.spec.parts.data import DataSpec
 from tuner.train.text.source import open_source
 print(sum(d.size for d in open_source(DataSpec(source="csv", path="big.csv", column="text")).documents()))
 try:

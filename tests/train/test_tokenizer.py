@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tuner.spec.errors import DataError
-from tuner.spec.trial import TokenizerSpec
+from tuner.spec.parts.data import TokenizerSpec
 from tuner.train.text.tokenizer import (
     BPE_BYTES,
     TOKENIZER,
@@ -165,7 +165,7 @@ def test_a_damaged_saved_tokenizer_is_one_sentence(content: str | None, tmp_path
 def test_a_fork_after_encoding_neither_warns_nor_hangs() -> None:
     code = """
 import os
-from tuner.spec.trial import TokenizerSpec
+from tuner.spec.parts.data import TokenizerSpec
 from tuner.train.text.tokenizer import build_tokenizer
 tokenizer = build_tokenizer(TokenizerSpec(vocab=300), ["some text"] * 50, True)
 tokenizer.encode(["some text"] * 500)

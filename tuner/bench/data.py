@@ -14,7 +14,7 @@ from tuner.bench.lab import workplace
 SCRIPT = """
 import resource, sys
 from pathlib import Path
-from tuner.spec.trial import DataSpec
+from tuner.spec.parts.data import DataSpec
 from tuner.train.text.corpus import open_corpus
 data = DataSpec.model_validate({"source": "text", "path": sys.argv[1], "tokenizer": {"kind": "bpe", "vocab": 1024}})
 print(sum(open_corpus(data, Path("corpora")).info.tokens), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)

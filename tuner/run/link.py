@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from tuner.spec.parts.data import DataSpec
 from tuner.spec.records import Measurement, Outcome, Preparing, Started, Verdict
-from tuner.spec.trial import DataSpec, TrialSpec
+from tuner.spec.trial import TrialSpec
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,9 @@ from tuner.spec.dimensions.fields import LEAVES, unknown, values_of
 from tuner.spec.dimensions.rules import Rule, rule
 from tuner.spec.dimensions.space import Space
 from tuner.spec.errors import InfeasibleError, Mistake, Mistakes, SpecError, said, short
+from tuner.spec.parts.scalars import Count, Frozen, Int, Size
 from tuner.spec.records import Point, Value
-from tuner.spec.trial import Count, Frozen, Int, Size, TrialSpec
+from tuner.spec.trial import TrialSpec
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _GRID_LIMIT = 100_000  # Optuna's grid sampler lists every point in memory

@@ -14,8 +14,8 @@ from typing import Annotated, Any, Self
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from tuner.spec.errors import Mistake, Mistakes, said
+from tuner.spec.parts.scalars import Count, Float, Frozen, Int, Positive
 from tuner.spec.records import Value
-from tuner.spec.trial import Count, Float, Frozen, Int, Positive
 
 MAX_STEPS = 10**9
 End = Annotated[Int, Field(ge=-(2**53), le=2**53)]

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tuner.spec.trial import ModelSpec
+from tuner.spec.parts.model import ModelSpec
 from tuner.train.model.shape import head_count, hidden_width
 
 NORMS: dict[str, Callable[[int], nn.Module]] = {

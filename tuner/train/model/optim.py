@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from tuner.spec.trial import OptimSpec
+from tuner.spec.parts.optim import OptimSpec
 
 
 def _falling(optim: OptimSpec, progress: float) -> float:

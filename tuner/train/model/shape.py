@@ -8,7 +8,8 @@ import math
 from dataclasses import dataclass
 
 from tuner.spec.budget import Budget, Unit
-from tuner.spec.trial import ModelSpec, TrialSpec
+from tuner.spec.parts.model import ModelSpec
+from tuner.spec.trial import TrialSpec
 
 RUNTIME_BYTES = 350 * 10**6
 """Resident memory of a worker before its first tensor: Python, torch and Lightning (measured, CPU build)."""

@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from tuner.spec.disk import force
 from tuner.spec.errors import DataError
+from tuner.spec.parts.data import DataSpec
+from tuner.spec.parts.scalars import digest
 from tuner.spec.records import CorpusInfo, Preparing
-from tuner.spec.trial import DataSpec, digest
 from tuner.train.text.source import Source, open_source, require_unchanged
 from tuner.train.text.split import PARTS, Part, Piece, pieces
 from tuner.train.text.tokenizer import BPE_BYTES, Tokenizer, build_tokenizer, load_tokenizer, tokenizer_key

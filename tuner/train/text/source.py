@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from tuner.spec.errors import DataError, nearest
-from tuner.spec.trial import DataSpec, digest
+from tuner.spec.parts.data import DataSpec
+from tuner.spec.parts.scalars import digest
 from tuner.train.text.blocks import file_blocks, reading, text_blocks
 
 HF_CAP = 10**9

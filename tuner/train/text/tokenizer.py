@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tuner.spec.errors import DataError
-from tuner.spec.trial import TokenizerSpec, digest
+from tuner.spec.parts.data import TokenizerSpec
+from tuner.spec.parts.scalars import digest
 
 Ids = NDArray[np.unsignedinteger[Any]]
 END = "<|endoftext|>"

@@ -1,0 +1,70 @@
+"""DataSpec and TokenizerSpec: which text, and how it becomes tokens, parts and windows.
+Fields and what contradicts what; nothing here opens a file.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from tuner.spec.parts.scalars import Count, Fraction, Frozen, Int, Size
+
+
+class TokenizerSpec(Frozen):
+    """How text becomes tokens. ``vocab`` is for bpe (byte: 257, char: as the text), ``path`` for file."""
+
+    kind: Literal["bpe", "byte", "char", "file"] = "bpe"
+    vocab: Annotated[Int, Field(ge=257, le=1_000_000)] | None = None
+    path: str | None = None
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.vocab is not None and self.kind != "bpe":
+            raise ValueError(f"vocab is for kind bpe; a {self.kind} tokenizer has its own, remove it")
+        if (self.path is not None) != (self.kind == "file"):
+            raise ValueError("path goes with kind file, and kind file needs it: the path of a tokenizer.json")
+        return self
+
+
+_SOURCE_FIELDS = {
+    "stdlib": ((), ()),
+    "text": (("path",), ()),
+    "csv": (("path", "column"), ()),
+    "json": (("path", "column"), ()),
+    "parquet": (("path", "column"), ()),
+    "hf": (("name", "column"), ("revision", "subset", "part", "cap")),
+}
+"""source -> (fields it needs, fields it may have); any other of these fields contradicts it."""
+
+
+class DataSpec(Frozen):
+    """Where text comes from and how it is cut into tokens, parts and windows."""
+
+    source: Literal["stdlib", "text", "csv", "json", "parquet", "hf"] = "stdlib"
+    path: str | None = None  # a file or a glob, from the folder the command runs in
+    column: str | None = None
+    name: str | None = None  # hf: the data set's name on the hub, or a local folder
+    revision: str | None = None
+    subset: str | None = None
+    part: str | None = None  # hf: which of the data set's own splits to read; "train" if absent
+    cap: Size | None = None  # hf: read at most so much text; 1 GB if absent
+    tokenizer: TokenizerSpec = TokenizerSpec()
+    context: Annotated[Int, Field(ge=2, le=1_048_576)] = 128
+    split: tuple[Fraction, Fraction, Fraction] = (0.8, 0.1, 0.1)
+    val_tokens: Count | None = None  # evaluate on so many tokens, the same windows every time; None: all
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        needed, optional = _SOURCE_FIELDS[self.source]
+        for name in ("path", "column", "name", "revision", "subset", "part", "cap"):
+            given = getattr(self, name) is not None
+            if given and name not in needed + optional:
+                raise ValueError(f"{name} does not belong to source {self.source}; remove it or change the source")
+            if name in needed and not given:
+                raise ValueError(f"source {self.source} needs {name}")
+        if abs(sum(self.split) - 1) > 1e-6:
+            raise ValueError(f"split must add up to 1 (train, validation, test), got {sum(self.split):g}")
+        if min(self.split[:2]) == 0:
+            raise ValueError("split needs a training and a validation part above 0; only the test part may be 0")
+        return self
