@@ -124,12 +124,15 @@ def test_a_data_job_answers_with_the_corpus_or_with_the_mistake(tmp_path: Path, 
 
 
 def test_devices_are_named() -> None:
-    assert isinstance(call(DevicesJob()), list)
+    devices = call(DevicesJob())
+    assert isinstance(devices, dict)
+    assert all(name in kind or name.startswith("cuda") for name, kind in devices.items())
 
 
 def test_slots_share_out_devices_and_threads() -> None:
-    assert plan_slots(None, ["cuda:0", "cuda:1"])[0] == ["cuda:0", "cuda:1"]
-    assert plan_slots(4, ["cuda:0", "cuda:1"])[0] == ["cuda:0", "cuda:1", "cuda:0", "cuda:1"]
-    slots, threads = plan_slots(None, [])
+    assert plan_slots(None, ["cuda:0", "cuda:1"], 9)[0] == ["cuda:0", "cuda:1"]
+    assert plan_slots(4, ["cuda:0", "cuda:1"], 9)[0] == ["cuda:0", "cuda:1", "cuda:0", "cuda:1"]
+    slots, threads = plan_slots(None, [], 9)
     assert 1 <= len(slots) * threads <= cores()
-    assert plan_slots(3, [])[0] == ["cpu"] * 3
+    assert plan_slots(3, [], 9)[0] == ["cpu"] * 3
+    assert plan_slots(3, [], 1) == (["cpu"], cores())

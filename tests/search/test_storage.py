@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from contextlib import closing, suppress
+from contextlib import closing, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from tuner.search.asktell import Search
 from tuner.search.history import read_study, study_names
 from tuner.search.lock import study_lock
-from tuner.search.storage import open_storage, sqlite_file
+from tuner.search.storage import MEMORY_URL, open_storage, sqlite_file
 from tuner.search.url import DEFAULT_URL, storage_url
 from tuner.spec.errors import StoreError, StudyLockedError
 from tuner.spec.load import parse
@@ -182,3 +182,12 @@ def test_a_study_may_change_while_it_has_no_trial() -> None:
     changed.ask()
     with pytest.raises(StoreError, match="text has changed"):
         changed.hold_text("three")
+
+
+def test_seconds_on_another_kind_of_device_are_refused_and_tokens_are_not() -> None:
+    for budget, refused in (("10 s", True), ("1M tokens", False)):
+        search = Search(parse(f"name: base\ntrial: {{budget: {budget}}}"), open_storage(MEMORY_URL))
+        search.hold_device("cpu, an old one")
+        search.ask()
+        with pytest.raises(StoreError, match="first trials ran on cpu, an old one") if refused else nullcontext():
+            search.hold_device("a large GPU")

@@ -104,7 +104,7 @@ CASES = {
     "log of a choice": ("[8, 16, 32]", "[8, 16], log: true", "11:28", "unknown key 'log'", "choice, when"),
     "budget searched": ("  batch: {", "  budget: {", "11:3", "space.budget", "may not be searched", "same budget"),
     "data searched": ("  batch: {", "  data.path: {", "11:3", "space.data.path", "no longer be comparable"),
-    "pair searched": ("  batch: {", "  optim.betas: {", "11:3", "space.optim.betas", "a list of 2 values"),
+    "pair searched": ("  batch: {", "  data.split: {", "11:3", "space.data.split", "no longer be comparable"),
     "tokenizer searched": ("  batch: {choice: [8, 16, 32]}", "  data.tokenizer.vocab: {choice: [512, 1024]}", "11:3",
                            "space.data.tokenizer.vocab", "study.metric must be val_bpb", "bits a byte"),
     # conditions

@@ -77,10 +77,10 @@ def test_every_leaf_of_a_trial_spec_is_a_param() -> None:
         p for b in plan([Start(1, {"optim.lr": 3e-3}, {}, TrialSpec().as_data())], {}).batches for p in b.params
     )
     assert params.keys() == leaves.keys()
-    assert (params["optim.lr"], params["budget"], params["optim.betas"]) == (
+    assert (params["optim.lr"], params["budget"], params["data.split"]) == (
         "0.003",
         "1M tokens",
-        "[0.9, 0.99]",
+        "[0.8, 0.1, 0.1]",
     )
     assert flatten(SPEC)["model.width"] == 64
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import get_args
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tuner.train.text.cursor import Windows, evaluation_windows
+from tuner.spec.parts.data import DataSpec
+from tuner.train.text.cursor import WINDOWS, RandomWindows, Windows, evaluation_windows
 
 CONTEXT = st.integers(2, 9)
 
@@ -56,6 +58,27 @@ def test_the_batch_size_cuts_one_sequence_of_windows(one: int, other: int) -> No
     np.testing.assert_array_equal(split_by_one, b.batch(0, whole))
 
 
+@given(CONTEXT, st.integers(10, 300), st.integers(0, 100), st.integers(1, 70), st.integers(0, 60))
+def test_random_windows_are_runs_of_neighbours_that_the_step_decides(
+    context: int, count: int, seed: int, size: int, step: int
+) -> None:
+    rows = RandomWindows(line(count), context, seed).batch(step, size)
+    assert rows.shape == (size, context + 1)
+    assert (np.diff(rows) == 1).all()
+    np.testing.assert_array_equal(rows, RandomWindows(line(count), context, seed).batch(step, size))
+
+
+def test_random_windows_begin_anywhere_and_differ_by_step_and_seed() -> None:
+    windows = RandomWindows(line(20), 4, 1)
+    assert set(windows.batch(0, 1000)[:, 0]) == set(range(16))
+    assert not np.array_equal(windows.batch(0, 50), windows.batch(1, 50))
+    assert not np.array_equal(windows.batch(0, 50), RandomWindows(line(20), 4, 2).batch(0, 50))
+
+
+def test_every_word_for_windows_has_a_class() -> None:
+    assert set(get_args(DataSpec.model_fields["windows"].annotation)) == set(WINDOWS)
+
+
 def test_seeds_and_epochs_differ_in_order_and_offset() -> None:
     tokens = line(4000)
     windows = Windows(tokens, 8, 1)
@@ -69,6 +92,8 @@ def test_seeds_and_epochs_differ_in_order_and_offset() -> None:
 def test_a_part_shorter_than_a_window_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 9 tokens for context 8, got 8"):
         Windows(line(8), 8, 1)
+    with pytest.raises(ValueError, match="at least 9 tokens"):
+        RandomWindows(line(8), 8, 1)
 
 
 def joined(batches: list[tuple[np.ndarray, np.ndarray]], context: int, size: int) -> np.ndarray:

@@ -7,9 +7,8 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from pathlib import Path
 
-from tuner.bench.lab import workplace
+from tuner.bench.lab import workplace, write_text
 
 SCRIPT = """
 import resource, sys
@@ -19,21 +18,6 @@ from tuner.train.text.corpus import open_corpus
 data = DataSpec.model_validate({"source": "text", "path": sys.argv[1], "tokenizer": {"kind": "bpe", "vocab": 1024}})
 print(sum(open_corpus(data, Path("corpora")).info.tokens), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
-
-
-def write_text(path: Path, megabytes: int) -> None:
-    """A text of about ``megabytes`` MB: the standard library's source, each copy with other numbers in it."""
-    import sysconfig
-
-    sources = sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))
-    with path.open("w", encoding="utf-8") as out:
-        copy = 0
-        while out.tell() < megabytes * 10**6:
-            for source in sources:
-                text = source.read_text(encoding="utf-8", errors="ignore")
-                out.write(text.replace("self", f"self{copy}").replace("return", f"return {copy} +"))
-            copy += 1
-        out.truncate(megabytes * 10**6)
 
 
 def measure_tokenising(megabytes: int) -> None:

@@ -4,20 +4,18 @@ The same study each time, alternating; training seconds are the trainers' own co
 
 from __future__ import annotations
 
-import os
 import socket
 import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tuner.bench.lab import run_study, two_trials, workplace
+from tuner.bench.lab import Case, prepare, run_study, small_study, workplace
 from tuner.tracking.base import NullTracker, Tracker
-from tuner.tracking.store import patience
+from tuner.tracking.store import DEFAULT_URI, patience
 from tuner.tracking.tracker import StudyTracker
 
 ABSENT = "http://127.0.0.1:9"  # the discard port: refused at once
-PRESENT = "sqlite:///mlflow.db"
 
 
 def _none(folder: Path) -> Tracker:
@@ -30,14 +28,13 @@ def _at(uri: str) -> Callable[[Path], Tracker]:
 
 def compare_tracking(rounds: int) -> None:
     """Print training seconds and exit delay of each way, and the median ratios against no tracking."""
-    os.environ.pop("MLFLOW_TRACKING_URI", None)
     with socket.create_server(("127.0.0.1", 0)) as mute, workplace():  # it takes connections and never answers
         hanging = f"http://127.0.0.1:{mute.getsockname()[1]}"
         _compare(
             rounds,
             {
-                "no tracking": (_none, PRESENT),
-                "MLflow here": (_at(PRESENT), PRESENT),
+                "no tracking": (_none, DEFAULT_URI),
+                "MLflow here": (_at(DEFAULT_URI), DEFAULT_URI),
                 "server absent": (_at(ABSENT), ABSENT),
                 "server hangs": (_at(hanging), hanging),
             },
@@ -45,6 +42,8 @@ def compare_tracking(rounds: int) -> None:
 
 
 def _compare(rounds: int, ways: dict[str, tuple[Callable[[Path], Tracker], str]]) -> None:
+    spec = small_study(Case(depth=4, width=128, batch=12, context=64, steps=150), trials=2, milestones=5)
+    prepare(spec)
     training: dict[str, list[float]] = {name: [] for name in ways}
     exits: dict[str, list[float]] = {name: [] for name in ways}
     cpu: dict[str, list[float]] = {name: [] for name in ways}
@@ -54,7 +53,7 @@ def _compare(rounds: int, ways: dict[str, tuple[Callable[[Path], Tracker], str]]
             make, uri = ways[name]
             folder = Path("runs") / f"bench{number}-{name.replace(' ', '-')}"
             tracker = make(folder)
-            run = run_study(two_trials(milestones=5), 2, 1, tracker, folder)
+            run = run_study(spec, 2, 1, tracker, folder)
             began = time.perf_counter()
             tracker.close(patience(uri, hurried=False))
             if number:

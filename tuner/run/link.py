@@ -36,7 +36,7 @@ class DataJob:
 
 @dataclass(frozen=True)
 class DevicesJob:
-    """Name the accelerators there are (``cuda:0`` ...); answers with a list, empty on a machine without."""
+    """Name what trials can run on; answers with device -> kind: the GPUs, or the CPU on a machine without."""
 
 
 Job = TrialJob | DataJob | DevicesJob

@@ -61,17 +61,17 @@ def accelerators() -> list[str]:
     return [f"cuda:{index}" for index in range(count)]
 
 
-def plan_slots(workers: int | None, devices: list[str]) -> tuple[list[str], int]:
+def plan_slots(workers: int | None, devices: list[str], trials: int) -> tuple[list[str], int]:
     """One device per slot and the threads of each: a GPU a worker where there are GPUs, else CPU cores shared out.
 
     ``workers`` None is auto. Without a GPU that is two workers up to eight cores and one per four cores beyond:
     on small models two single threads do more than one pair (facts measured by ``tuner bench workers``), while
-    many parallel trials leave the sampler little to learn from.
+    many parallel trials leave the sampler little to learn from. Never more than there are ``trials``.
     """
     if devices:
-        count = workers or len(devices)
+        count = min(workers or len(devices), trials)
         return [devices[slot % len(devices)] for slot in range(count)], max(1, cores() // count)
-    count = workers or min(cores(), max(2, cores() // 4))
+    count = min(workers or min(cores(), max(2, cores() // 4)), trials)
     return ["cpu"] * count, max(1, cores() // count)
 
 

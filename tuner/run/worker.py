@@ -34,9 +34,9 @@ def work(job: Job, pipe: Connection, device: str, threads: int | None) -> None:
         case DataJob():
             link.send(_prepare(job, link))
         case DevicesJob():
-            from tuner.train.device import accelerators
+            from tuner.train.device import devices
 
-            link.send(accelerators())
+            link.send(devices())
     pipe.close()
 
 

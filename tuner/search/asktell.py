@@ -20,6 +20,7 @@ from tuner.search.history import StudyRecord, parameter_importance, read_study
 from tuner.search.pruners import PRUNERS
 from tuner.search.samplers import build_sampler, grid_points
 from tuner.search.storage import cause_of
+from tuner.spec.budget import Unit
 from tuner.spec.dimensions.dimension import ChoiceDim, Dimension, FloatDim, IntDim
 from tuner.spec.errors import StoreError
 from tuner.spec.records import Measurement, Outcome, Point, Spent, State, Value
@@ -122,15 +123,36 @@ class Search:
         Raises:
             StoreError: earlier trials were trained on another: the files, or Python itself, have changed.
         """
-        known = self._study.user_attrs.get("data_fingerprint")
-        if known not in (None, fingerprint) and self._asked:
-            raise StoreError(
-                f"study '{self.spec.name}': the text has changed since its first trials (fingerprint {known}, now "
-                f"{fingerprint}); old and new trials would not be comparable. Bring the old text back, or give the "
-                "study another name."
+        self._hold(
+            "data_fingerprint",
+            fingerprint,
+            "the text has changed since its first trials (fingerprint {known}, now {now}); old and new trials would "
+            "not be comparable. Bring the old text back, or give the study another name.",
+        )
+
+    @_guarded
+    def hold_device(self, kind: str) -> None:
+        """Note what the trials run on, where their budget is in seconds: equal times on two machines are not equal.
+
+        Raises:
+            StoreError: earlier trials ran on another kind of device.
+        """
+        if self.spec.trial.budget.unit is Unit.SECONDS:
+            self._hold(
+                "device_kind",
+                kind,
+                "its budget is in seconds and its first trials ran on {known}, this machine offers {now}; the same "
+                "seconds do more on one than on the other. Go on there, or give the study another name or a budget "
+                "in tokens or FLOPs.",
             )
-        if known != fingerprint:
-            self._study.set_user_attr("data_fingerprint", fingerprint)
+
+    def _hold(self, name: str, value: str, sentence: str) -> None:
+        """Keep a fact of the study's first trials, and refuse another."""
+        known = self._study.user_attrs.get(name)
+        if known not in (None, value) and self._asked:
+            raise StoreError(f"study '{self.spec.name}': {sentence.format(known=known, now=value)}")
+        if known != value:
+            self._study.set_user_attr(name, value)
 
     @_guarded
     def unfinished(self) -> list[Asked]:

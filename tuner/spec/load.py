@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from tuner.spec.dimensions.dimension import DIMENSIONS
 from tuner.spec.dimensions.fields import annotated, describe, model_of, near_word, words_of
+from tuner.spec.dimensions.space import RECIPE
 from tuner.spec.document import (
     MAX_BYTES,
     Document,
@@ -24,6 +25,7 @@ from tuner.spec.document import (
     read,
 )
 from tuner.spec.errors import Mistakes, SpecError, nearest, said, short
+from tuner.spec.parts.recipes import bare
 from tuner.spec.study import StudySpec, lean
 
 
@@ -51,10 +53,16 @@ def parse(text: str, source: str = "<text>", overrides: Sequence[str] = ()) -> S
 
 
 def dump(spec: StudySpec) -> str:
-    """YAML that ``parse`` reads back as an equal study: every field written out, but for what is absent."""
+    """YAML that ``parse`` reads back as an equal study: every field written out, but for what is absent.
+
+    What a searched recipe sets is left to it.
+    """
+    trial = _present(spec.trial)
+    if RECIPE in spec.space:
+        trial = bare(trial)
     data = {
         "name": spec.name,
-        "trial": _present(spec.trial),
+        "trial": trial,
         "space": {path: _Line(lean(dimension)) for path, dimension in spec.space.items()},
         "forbid": list(spec.forbid),
         "study": _present(spec.study),

@@ -16,8 +16,9 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 from tuner.spec.dimensions.dimension import DIMENSIONS, ChoiceDim, Dimension
 from tuner.spec.dimensions.fields import LEAVES, unknown, values_of
 from tuner.spec.dimensions.rules import Rule, rule
-from tuner.spec.dimensions.space import Space
+from tuner.spec.dimensions.space import RECIPE, Space
 from tuner.spec.errors import InfeasibleError, Mistake, Mistakes, SpecError, said, short
+from tuner.spec.parts.recipes import RECIPES, over
 from tuner.spec.parts.scalars import Count, Frozen, Int, Size
 from tuner.spec.records import Point, Value
 from tuner.spec.trial import TrialSpec
@@ -75,6 +76,14 @@ class StudySpec(Frozen):
     forbid: tuple[Annotated[str, AfterValidator(_rule)], ...] = ()
     study: StudySettings = StudySettings()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _recipe_alone(cls, data: Any) -> Any:
+        """What a searched recipe sets cannot be written as well: one of the two would be said in vain."""
+        if isinstance(data, dict) and (found := _set_twice(data.get("trial"), data.get("space"))):
+            raise Mistakes(found)
+        return data
+
     @model_validator(mode="after")
     def _fits(self) -> Self:
         found = [*_comparable(self), *_samplable(self), *_asleep(self)] or [*_impossible(self)]
@@ -98,6 +107,8 @@ class StudySpec(Frozen):
             SpecError: a path is no field of a trial, or a value is none that its field takes.
         """
         data = self.trial.model_dump()
+        if RECIPE in point:
+            data = over(data, str(point[RECIPE]))
         for path, value in point.items():
             if path not in LEAVES:
                 raise SpecError(f"{unknown(path)}")
@@ -177,9 +188,29 @@ def _comparable(spec: StudySpec) -> list[Mistake]:
     ]
 
 
+def _set_twice(trial: object, space: object) -> list[Mistake]:
+    if not (isinstance(trial, dict) and isinstance(space, dict) and RECIPE in space):
+        return []
+    return [
+        Mistake(
+            ("trial", section, name),
+            f"{section}.{name} is set by the recipe, and the recipe is searched; remove it here, "
+            f"or give it to every recipe under space: {section}.{name}: {{choice: [...]}}",
+            key=True,
+        )
+        for section, name in (path.split(".") for path in RECIPES["classic"])
+        if isinstance(trial.get(section), dict) and name in trial[section]
+    ]
+
+
 def _asleep(spec: StudySpec) -> list[Mistake]:
     """Dimensions that wait for a fixed field to be what it is not."""
     base = values_of(spec.trial)
+    recipes = [RECIPES[str(name)] for name in spec.space[RECIPE].grid()] if RECIPE in spec.space else []
+
+    def fixed(name: str) -> set[Value]:
+        return {recipe.get(name, base[name]) for recipe in recipes} or {base[name]}
+
     return [
         Mistake(
             ("space", path, "when", name),
@@ -188,7 +219,7 @@ def _asleep(spec: StudySpec) -> list[Mistake]:
         )
         for path, dimension in spec.space.items()
         for name, values in dimension.when.items()
-        if name not in spec.space and base[name] not in values
+        if name not in spec.space and fixed(name).isdisjoint(values)
     ]
 
 

@@ -12,24 +12,34 @@ from tuner.spec.budget import Budget
 from tuner.spec.parts.data import DataSpec
 from tuner.spec.parts.model import ModelSpec
 from tuner.spec.parts.optim import OptimSpec
+from tuner.spec.parts.recipes import RECIPES, beneath
 from tuner.spec.parts.scalars import BudgetField, Count, Frozen, Int, digest
 
 
 class TrialSpec(Frozen):
-    """One trial: data, model, optimizer, batch, budget and seed. Every field has a default."""
+    """One trial: data, model, optimizer, batch, budget and seed. Every field has a default, or its recipe's value."""
 
+    recipe: Literal["modern", "classic"] = "modern"  # what fills the fields of model and optim that are not written
     data: DataSpec = DataSpec()
     model: ModelSpec = ModelSpec()
     optim: OptimSpec = OptimSpec()
     batch: Count = 16  # sequences an optimizer step
-    accumulate: Count = 1  # micro-batches a step; batch must divide into them
-    precision: Literal["fp32", "bf16"] = "fp32"
+    accumulate: Literal["auto"] | Count = (
+        "auto"  # micro-batches a step, batch must divide into them; auto: as few as fit
+    )
+    precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: the faster on this machine, never slower than fp32
+    compile: Literal["auto"] | bool = "auto"  # torch.compile; auto: where it pays within the budget
     budget: BudgetField = Budget.parse("1M tokens")
     seed: Annotated[Int, Field(ge=0, lt=2**32)] = 1
 
+    @model_validator(mode="before")
+    @classmethod
+    def _fill(cls, data: Any) -> Any:
+        return beneath(data, data["recipe"]) if isinstance(data, dict) and data.get("recipe") in RECIPES else data
+
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        if self.batch % self.accumulate:
+        if self.accumulate != "auto" and self.batch % self.accumulate:
             raise ValueError(f"batch {self.batch} does not divide into {self.accumulate} micro-batches")
         return self
 

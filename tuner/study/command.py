@@ -134,7 +134,9 @@ def _search(console: Console, spec: StudySpec, search: Search, folder: Path, uri
     screen = Screen(spec, console, search.spent, (ranked[0].value or 0.0, ranked[0].number) if ranked else None)
     search.hold_text(prepare_data(spec, RUNS / ".corpora", screen).fingerprint)
     workers = None if spec.study.workers == "auto" else spec.study.workers
-    hands = LocalWorkers(*plan_slots(workers, probe_devices()))
+    devices, kind = probe_devices()
+    search.hold_device(kind)
+    hands = LocalWorkers(*plan_slots(workers, devices, spec.study.trials))
     tracker = StudyTracker(folder, spec.name, uri, screen.say)
     driver = Driver(spec, search, hands, tracker, screen, folder, RUNS / ".corpora", code_version())
     ending = Ending.INTERRUPTED

@@ -20,8 +20,9 @@ from tuner.spec.budget import Unit
 from tuner.spec.errors import InfeasibleError
 from tuner.spec.study import StudySpec
 from tuner.spec.trial import TrialSpec
-from tuner.train.model.shape import Shape, memory_bytes, planned_steps, shape
-from tuner.train.text.corpus import corpus_info
+from tuner.train.model.memory import memory_bytes
+from tuner.train.model.shape import Shape, planned_steps, shape
+from tuner.train.text.corpus import corpus_info, foreseen_vocabulary
 
 if TYPE_CHECKING:
     from tuner.search.history import StudyRecord
@@ -61,10 +62,13 @@ class Plan:
 
 
 def vocabulary(trial: TrialSpec, corpora: Path) -> tuple[int, bool]:
-    """The vocabulary and whether it is known: from the built corpus, else from the spec, else assumed."""
+    """The vocabulary and whether it is known: from the built corpus, a small text, the spec; else assumed."""
     info = corpus_info(trial.data, corpora)
     if info is not None:
         return info.vocab, True
+    foreseen = foreseen_vocabulary(trial.data)
+    if foreseen is not None:
+        return foreseen, True
     tokenizer = trial.data.tokenizer
     return tokenizer.vocab or ASSUMED_VOCAB[tokenizer.kind], tokenizer.kind in ("byte", "bpe")
 
@@ -82,7 +86,7 @@ def make_plan(spec: StudySpec, runs: Path, devices: list[str]) -> Plan:
     """Work out a study's cost; 100 seeded random points stand for the space."""
     vocab, known = vocabulary(spec.trial, runs / ".corpora")
     workers = None if spec.study.workers == "auto" else spec.study.workers
-    slots, threads = plan_slots(workers, devices)
+    slots, threads = plan_slots(workers, devices, spec.study.trials)
     costs = [cost(trial, vocab) for trial in sample(spec)] or [cost(spec.trial, vocab)]
     parameters = [c.shape.parameters for c in costs]
     keep = sorted((c.disk for c in costs), reverse=True)[: spec.study.keep + len(slots)]

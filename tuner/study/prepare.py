@@ -38,8 +38,8 @@ def prepare_data(spec: StudySpec, corpora: Path, screen: Screen) -> CorpusInfo:
     return answer
 
 
-def probe_devices() -> list[str]:
-    """The accelerators torch can use; empty on a machine without."""
+def probe_devices() -> tuple[list[str], str]:
+    """The accelerators torch can use, none on a machine without; and what kind of device trials will run on."""
     answer = call(DevicesJob())
-    assert isinstance(answer, list)
-    return answer
+    assert isinstance(answer, dict)
+    return [name for name in answer if name != "cpu"], " and ".join(sorted(set(answer.values())))

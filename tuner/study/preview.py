@@ -24,8 +24,9 @@ def print_plan(console: Console, spec: StudySpec, plan: Plan, store: str, tracki
     """The plan as a person reads it, in 80 columns."""
     study, trial, base = spec.study, plan.trial, plan.base
     console.print(
-        f"[bold]study {spec.name}[/bold]: {study.trials} trials of {trial.budget}, {study.milestones} milestones, "
-        f"{study.metric}; sampler {study.sampler}, pruner {study.pruner}, seed {study.seed}"
+        f"[bold]study {spec.name}[/bold]: {_many(study.trials, 'trial')} of {trial.budget}, "
+        f"{_many(study.milestones, 'milestone')}, {study.metric}; sampler {study.sampler}, "
+        f"pruner {study.pruner}, seed {study.seed}"
     )
     if len(spec.space):
         table = Table(box=None, pad_edge=False, show_header=False)
@@ -42,10 +43,12 @@ def print_plan(console: Console, spec: StudySpec, plan: Plan, store: str, tracki
 def _model(trial: TrialSpec, plan: Plan) -> str:
     model, data, optim = trial.model, trial.data, trial.optim
     vocab = f"{plan.vocab}" if plan.vocab_known else f"about {plan.vocab}, not known before the text is read"
+    rates = f"{optim.muon.lr:g} and {optim.lr:g}" if optim.kind == "muon" else f"{optim.lr:g}"
     return (
-        f"trial as written: {model.depth} x {model.width}, {plan.base.shape.heads} heads, context {data.context}, "
-        f"{data.tokenizer.kind} vocabulary {vocab}; batch {trial.batch}, {optim.kind} lr {optim.lr:g}, "
-        f"{optim.schedule}, {trial.precision}; text from {data.source}{' ' + data.path if data.path else ''}"
+        f"trial as written ({trial.recipe}): {model.depth} x {model.width}, {plan.base.shape.heads} heads, "
+        f"context {data.context}, {data.tokenizer.kind} vocabulary {vocab}; "
+        f"batch {trial.batch}, {optim.kind} lr {rates}, {optim.schedule}, {trial.precision}; "
+        f"text from {data.source}{' ' + data.path if data.path else ''}"
     )
 
 
@@ -63,9 +66,10 @@ def _cost(base: Cost, plan: Plan) -> str:
     basis = "as measured here" if plan.measured else "a guess before the first study here"
     time = f"time: at most about {words.duration(plan.seconds)} ({basis}), less what is pruned"
     return (
-        f"it has {words.count(base.shape.parameters)} parameters{spent}\n"
+        f"it has {words.count(base.shape.parameters)} parameters{spent}, "
+        f"and takes about {words.size(base.memory)} of memory\n"
         f"{span}"
-        f"{workers}; memory: about {words.size(plan.memory)} of {words.size(free_memory)} free; "
+        f"{workers}; memory: at most about {words.size(plan.memory)} of {words.size(free_memory)} free; "
         f"disk: about {words.size(plan.disk)} of {words.size(free_disk)} free; {time}"
     )
 

@@ -1,18 +1,51 @@
-"""What the machine offers and what it refused: accelerators, peak memory, out-of-memory errors.
+"""What the machine offers and what it refused: accelerators, names, memory, out-of-memory errors.
 Questions only; nothing here places a tensor or chooses a worker.
 """
 
 from __future__ import annotations
 
+import platform
 import resource
 import sys
+from pathlib import Path
 
+import psutil
 import torch
 
 
-def accelerators() -> list[str]:
-    """The devices torch can use beside the CPU: ``cuda:0`` ...; empty on a machine without."""
-    return [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+def devices() -> dict[str, str]:
+    """What torch can train on here, device -> kind: the GPUs, or the CPU where there is none."""
+    names = [f"cuda:{index}" for index in range(torch.cuda.device_count())] or ["cpu"]
+    return {name: device_kind(torch.device(name)) for name in names}
+
+
+def device_kind(device: torch.device) -> str:
+    """What seconds may be compared on: the GPU's name, or ``cpu`` and the processor's model."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type} {_processor()}".strip()
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.processor())
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory that a new trial could take now: the device's own where it has some, else the host's."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return int(psutil.virtual_memory().available)
+
+
+def wait_for(device: torch.device) -> None:
+    """Return when the device has done all that it was given; at once on the CPU."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

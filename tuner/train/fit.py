@@ -7,7 +7,7 @@ from __future__ import annotations
 import contextlib
 import json
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,42 +16,57 @@ import lightning as L
 import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
+from torch.optim import Optimizer
 
 from tuner.spec.errors import CheckpointError
 from tuner.spec.records import CorpusInfo, Outcome, Preparing, Started
 from tuner.spec.trial import TrialSpec
 from tuner.train import checkpoint
+from tuner.train.ahead import Ahead
+from tuner.train.device import device_kind
 from tuner.train.life import Life, Link
 from tuner.train.meter import Meter
-from tuner.train.model.module import GPTModule
-from tuner.train.model.shape import shape
+from tuner.train.model.module import GPTModule, Setting
+from tuner.train.model.shape import Shape, shape
+from tuner.train.probe import settle
 from tuner.train.text.corpus import open_corpus
-from tuner.train.text.cursor import Windows
+from tuner.train.text.cursor import WINDOWS
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a trial runs: its own folder, the folder of corpora, the device (``cpu``, ``cuda:0``), CPU threads."""
+    """Where a trial runs: its own folder, the folder of corpora, the device (``cpu``, ``cuda:0``), CPU threads.
+
+    ``notes`` keeps what was measured on this machine; ``.machine`` beside the corpora where it is None.
+    """
 
     folder: Path
     corpora: Path
     device: str = "cpu"
     threads: int | None = None
+    notes: Path | None = None
 
 
-class _Batches:
-    """The steps that are left, as the list-like loader that costs Lightning least."""
+class Stretches(L.LightningModule):
+    """What Lightning drives: all steps up to the next row are one batch to it.
 
-    def __init__(self, windows: Windows, first: int, count: int, batch: int) -> None:
-        self.windows, self.first, self.count, self.batch = windows, first, count, batch
+    Its loop takes 0.1 to 0.25 ms a batch, which a small model's step must not pay; it asks for no batch itself, but
+    hands over the loader (Lightning's ``dataloader_iter``).
+    """
 
-    def __len__(self) -> int:
-        return self.count
+    def __init__(self, life: Life) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.life, self.module = life, life.module
 
-    def __getitem__(self, index: int) -> Tensor:
-        if index >= self.count:
-            raise IndexError(index)
-        return torch.from_numpy(self.windows.batch(self.first + index, self.batch))
+    def configure_optimizers(self) -> list[Optimizer]:
+        return self.module.stepping
+
+    def training_step(self, dataloader_iter: Iterator[tuple[Tensor, int, int]]) -> None:
+        for batch, _, _ in dataloader_iter:
+            self.module.training_step(batch)
+            if self.life.stepped():
+                return
 
 
 def fit(spec: TrialSpec, milestones: int, place: Place, link: Link, code_version: str = "unknown") -> Outcome:
@@ -69,13 +84,20 @@ def fit(spec: TrialSpec, milestones: int, place: Place, link: Link, code_version
     with _alone(place.folder, link):
         if place.threads is not None:
             torch.set_num_threads(place.threads)
+        device = torch.device(place.device)
+        if device.type == "cuda":
+            torch.set_float32_matmul_precision("high")  # TF32: what "fp32" means on a GPU
         corpus = open_corpus(spec.data, place.corpora, link.preparing)
-        torch.manual_seed(spec.seed)
-        counts = shape(spec.model, corpus.info.vocab, spec.data.context)
+        info = corpus.info
+        counts = shape(spec.model, info.vocab, spec.data.context)
         meter = Meter(spec.budget, spec.tokens_per_step, counts.flops_per_token, milestones)
-        module = GPTModule(spec, corpus.info.vocab, lambda: meter.progress).to(torch.device(place.device))
-        facts = _facts(spec, corpus.info, counts.parameters, counts.flops_per_token, meter.steps, place, code_version)
-        return _train(spec, Life(module, meter, corpus, place.folder, link, facts), place, facts)
+        sound = checkpoint.sound(place.folder)
+        setting = _recorded(sound[0], spec, info) if sound else _settled(spec, info.vocab, meter.steps, place, link)
+        torch.manual_seed(spec.seed)
+        module = GPTModule(spec, info.vocab, lambda: meter.progress).to(device)
+        module.adopt(setting)
+        facts = _facts(spec, info, counts, meter.steps, setting, device, code_version)
+        return _train(Life(module, meter, corpus, place.folder, link, facts), sound)
 
 
 @contextlib.contextmanager
@@ -94,33 +116,57 @@ def _alone(folder: Path, link: Link) -> Iterator[None]:
         lock.release()
 
 
-def _train(spec: TrialSpec, life: Life, place: Place, facts: dict[str, Any]) -> Outcome:
-    sound = checkpoint.sound(place.folder)
-    if sound:
-        _same_trial(sound[0], spec, facts)
-    life.link.started(Started(spec.as_data(), facts, sound[0].spent.steps if sound else None))
+def _settled(spec: TrialSpec, vocab: int, steps: int | None, place: Place, link: Link) -> Setting:
+    notes = place.notes or place.corpora.parent / ".machine"
+    return settle(spec, vocab, steps, torch.device(place.device), notes, lambda why: link.preparing(Preparing(why)))
+
+
+def _recorded(saved: checkpoint.Saved, spec: TrialSpec, info: CorpusInfo) -> Setting:
+    """How the trial of a checkpoint was computed: it goes on so, whatever this machine would choose now.
+
+    Raises:
+        CheckpointError: it is another trial's, or was trained on other data.
+    """
+    record = json.loads((saved.folder / checkpoint.SPEC).read_text())
+    if record["trial"] != spec.as_data():
+        raise CheckpointError(f"{saved.folder}: belongs to another trial (its spec differs); move the folder away.")
+    facts = record["facts"]
+    now = {"data_fingerprint": info.fingerprint, "tokenizer_fingerprint": info.tokenizer_fingerprint}
+    for name, fingerprint in now.items():
+        if facts[name] != fingerprint:
+            raise CheckpointError(
+                f"{saved.folder}: was trained on other data ({name} {facts[name]}, now {fingerprint}); "
+                "restore the text or start a study with a new name."
+            )
+    return Setting(facts["precision"], facts["compile"], facts["accumulate"])
+
+
+def _train(life: Life, sound: Sequence[checkpoint.Saved]) -> Outcome:
+    meter, module = life.meter, life.module
+    facts = life.record["facts"]
+    life.link.started(Started(module.spec.as_data(), facts, sound[0].spent.steps if sound else None))
     if sound:
         life.resume(sound)
-    if life.outcome is None and life.meter.due:  # interrupted between a step and its evaluation
+    if life.outcome is None and meter.due:  # interrupted between a step and its evaluation
         life.reckon()
-    meter, corpus = life.meter, life.corpus
     if life.outcome is None and not meter.done:
-        windows = Windows(corpus.tokens("train"), spec.data.context, spec.seed)
+        data = module.spec.data
+        windows = WINDOWS[data.windows](life.corpus.tokens("train"), data.context, module.spec.seed)
         left = 2**31 if meter.steps is None else meter.steps - meter.spent.steps
-        trainer = _trainer(life, place)
-        life.module.train()
+        batches = Ahead(windows, meter.spent.steps, left, module.spec.batch, module.device)
+        trainer = _trainer(life, module.device)
+        module.train()
         meter.go()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Lightning's advice on loader workers and loggers, neither wanted
-            trainer.fit(life.module, train_dataloaders=_Batches(windows, meter.spent.steps, left, spec.batch))
+            trainer.fit(Stretches(life), train_dataloaders=batches)
     if life.outcome is None:
         raise RuntimeError(f"training ended at step {meter.spent.steps} of {meter.steps} without an outcome")
     return life.outcome
 
 
-def _trainer(life: Life, place: Place) -> L.Trainer:
+def _trainer(life: Life, device: torch.device) -> L.Trainer:
     """Everything off that costs time per step; device and strategy are given, never guessed."""
-    device = torch.device(place.device)
     return L.Trainer(
         accelerator="gpu" if device.type == "cuda" else "cpu",
         devices=[device.index or 0] if device.type == "cuda" else 1,
@@ -134,31 +180,29 @@ def _trainer(life: Life, place: Place) -> L.Trainer:
     )
 
 
-def _same_trial(saved: checkpoint.Saved, spec: TrialSpec, facts: dict[str, Any]) -> None:
-    record = json.loads((saved.folder / checkpoint.SPEC).read_text())
-    if record["trial"] != spec.as_data():
-        raise CheckpointError(f"{saved.folder}: belongs to another trial (its spec differs); move the folder away.")
-    for name in ("data_fingerprint", "tokenizer_fingerprint"):
-        if record["facts"][name] != facts[name]:
-            raise CheckpointError(
-                f"{saved.folder}: was trained on other data ({name} {record['facts'][name]}, now {facts[name]}); "
-                "restore the text or start a study with a new name."
-            )
-
-
 def _facts(
-    spec: TrialSpec, info: CorpusInfo, parameters: int, flops: int, steps: int | None, place: Place, code: str
+    spec: TrialSpec,
+    info: CorpusInfo,
+    counts: Shape,
+    steps: int | None,
+    setting: Setting,
+    device: torch.device,
+    code: str,
 ) -> dict[str, Any]:
     return {
         "seed": spec.seed,
-        "parameters": parameters,
-        "flops_per_token": flops,
+        "parameters": counts.parameters,
+        "flops_per_token": counts.flops_per_token,
         "steps": steps,
         "vocab": info.vocab,
         "data_fingerprint": info.fingerprint,
         "tokenizer_fingerprint": info.tokenizer_fingerprint,
-        "device": place.device,
+        "device": str(device),
+        "device_kind": device_kind(device),
         "threads": torch.get_num_threads(),
+        "precision": setting.precision,
+        "compile": setting.compile,
+        "accumulate": setting.accumulate,
         "code_version": code,
         "spec_hash": spec.hash,
     }

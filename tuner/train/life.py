@@ -17,6 +17,7 @@ from tuner.spec.records import Measurement, Outcome, Preparing, Started, State, 
 from tuner.train import checkpoint
 from tuner.train.device import peak_memory_mb
 from tuner.train.meter import Meter
+from tuner.train.model.memory import evaluation_tokens
 from tuner.train.model.module import GPTModule
 from tuner.train.text.corpus import Corpus
 from tuner.train.text.cursor import evaluation_windows
@@ -67,9 +68,14 @@ class Life(Callback):
         if self.last.last is not None:
             self._obey(self.link.report(self.last.last))
 
-    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+    def stepped(self) -> bool:
+        """Count a step; is there anything to do before the next one?"""
         self.meter.step()
-        if self.meter.row_due or self.meter.due:
+        return self.meter.row_due or self.meter.due is not None or self.link.interrupted()
+
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        """After a stretch of steps (see fit.Stretches), the last of which ``stepped`` held back."""
+        if self.meter.row_due or self.meter.due is not None:
             self.meter.pause()
             self.reckon()
             self.meter.go()
@@ -141,8 +147,8 @@ class Life(Callback):
                 raise _Interrupted
 
         data = self.module.spec.data
-        # so few sequences at once that their logits stay below 128 MiB
-        size = max(1, min(8192, 2**25 // self.corpus.info.vocab) // data.context)
+        tokens = evaluation_tokens(self.module.spec, self.module.setting.accumulate, self.corpus.info.vocab)
+        size = max(1, tokens // data.context)
         windows = evaluation_windows(self.corpus.tokens("val"), data.context, data.val_tokens, size)
         loss = self.module.evaluate(windows, each)
         return {

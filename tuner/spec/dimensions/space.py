@@ -13,7 +13,11 @@ from pydantic import AfterValidator, ConfigDict, RootModel
 from tuner.spec.dimensions.dimension import AnyDimension, ChoiceDim, Dimension, FloatDim, in_words
 from tuner.spec.dimensions.fields import LEAVES, Leaf, describe, unknown
 from tuner.spec.errors import Mistake, Mistakes, said
+from tuner.spec.parts.recipes import RECIPES
 from tuner.spec.records import Value
+
+RECIPE = "recipe"
+"""The path whose value decides what other fields are fixed at; it comes first in every walk."""
 
 _TRIALS_DIFFER = "trials would no longer be comparable"
 NOT_SEARCHED: Mapping[str, str] = {
@@ -117,7 +121,7 @@ def _ordered(dimensions: dict[str, Dimension]) -> dict[str, Dimension]:
                 visit(condition, (*above, path))
             order[path] = dimensions[path]
 
-    for path in dimensions:
+    for path in sorted(dimensions, key=lambda path: path != RECIPE):
         visit(path, ())
     return order
 
@@ -153,6 +157,8 @@ class Space(RootModel[Annotated[dict[str, AnyDimension], AfterValidator(_settle)
         for path, dimension in self.root.items():
             if all(self._met(name, values, point, base) for name, values in dimension.when.items()):
                 point[path] = choose(path, dimension)
+                if path == RECIPE:
+                    base = {**base, **RECIPES[str(point[path])]}
         return point
 
     def _met(self, name: str, values: tuple[Value, ...], point: Mapping[str, Value], base: Mapping[str, Value]) -> bool:

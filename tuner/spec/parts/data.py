@@ -51,6 +51,7 @@ class DataSpec(Frozen):
     cap: Size | None = None  # hf: read at most so much text; 1 GB if absent
     tokenizer: TokenizerSpec = TokenizerSpec()
     context: Annotated[Int, Field(ge=2, le=1_048_576)] = 128
+    windows: Literal["epochs", "random"] = "epochs"  # each window once an epoch, or drawn anew each time (nanoGPT)
     split: tuple[Fraction, Fraction, Fraction] = (0.8, 0.1, 0.1)
     val_tokens: Count | None = None  # evaluate on so many tokens, the same windows every time; None: all
 

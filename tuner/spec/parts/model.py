@@ -1,28 +1,41 @@
 """ModelSpec: the shape of the GPT and the kinds it is built of.
-Fields and what contradicts what; what a kind does stands in train/model/.
+Fields, what follows from them and what contradicts what; what a kind does stands in train/model/.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from tuner.spec.parts.scalars import Count, Float, Frozen, Int
+from tuner.spec.parts.scalars import Count, Float, Frozen, Int, Positive
+
+
+def fitting_heads(width: int) -> int:
+    """Heads that suit a width: so many that one is about 32 wide (64 from width 512 on) and even."""
+    target = width / (32 if width < 512 else 64)
+    fitting = [h for h in range(1, width // 2 + 1) if width % h == 0 and (width // h) % 2 == 0]
+    return min(fitting, key=lambda h: (abs(math.log(h / target)), h))
 
 
 class ModelSpec(Frozen):
-    """The GPT. Head count ``auto`` is derived from the width (see train/model/shape.py)."""
+    """The GPT. ``auto`` heads follow the width; ``auto`` key-value heads are as many as heads."""
 
     depth: Annotated[Int, Field(ge=1, le=1000)] = 4
     width: Annotated[Int, Field(ge=8, le=65_536)] = 128
     heads: Literal["auto"] | Count = "auto"
+    kv_heads: Literal["auto"] | Count = "auto"  # fewer: groups of heads share keys and values (arXiv 2305.13245)
     positions: Literal["rotary", "learned"] = "rotary"
     norm: Literal["rms", "layer"] = "rms"
     activation: Literal["relu2", "gelu", "swiglu"] = "relu2"
     head: Literal["untied", "tied"] = "untied"
     qk_norm: bool = True
     zero_init: bool = True  # output projections start at zero: every block starts as the identity
+    conv: Annotated[Int, Field(ge=0, le=64)] = 2  # so many tokens before each are seen by a short convolution; 0: none
+    smear: bool = True  # a learned part of the token before is added to each embedding
+    softcap: Positive | None = None  # logits are bent into (-softcap, softcap) (Gemma 2, arXiv 2408.00118)
+    vocab_multiple: Annotated[Count, Field(le=65_536)] = 1  # the head is padded to a multiple: 64 suits a GPU
     dropout: Annotated[Float, Field(ge=0, lt=1)] = 0.0
 
     @model_validator(mode="after")
@@ -34,4 +47,16 @@ class ModelSpec(Frozen):
                 raise ValueError(f"width {self.width} does not divide into {self.heads} heads")
             if self.positions == "rotary" and (self.width // self.heads) % 2:
                 raise ValueError(f"rotary positions need an even head width, got {self.width // self.heads}")
+        if self.kv_heads != "auto" and self.head_count % self.kv_heads:
+            raise ValueError(f"kv_heads must divide the {self.head_count} heads, got {self.kv_heads}")
         return self
+
+    @property
+    def head_count(self) -> int:
+        """Attention heads, as given or as the width has them."""
+        return fitting_heads(self.width) if self.heads == "auto" else self.heads
+
+    @property
+    def kv_head_count(self) -> int:
+        """Heads of keys and values."""
+        return self.head_count if self.kv_heads == "auto" else self.kv_heads

@@ -1,4 +1,4 @@
-"""The LightningModule: one optimizer step on one batch, and the loss on fixed windows.
+"""The module that is trained: one optimizer step on one batch, and the loss on fixed windows.
 It knows the model and its optimizers; milestones, checkpoints and verdicts live in life.py.
 """
 
@@ -7,66 +7,108 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterable
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal, cast
 
-import lightning as L
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from tuner.spec.trial import TrialSpec
 from tuner.train.model.gpt import GPT
 from tuner.train.model.optim import build_optimizers, rate_factor, set_rates
 
+Losses = Callable[[Tensor, Tensor, float], tuple[Tensor, Tensor]]
+"""What GPT.losses is: ids and targets (B, T) and the weight of the z-loss -> what is minimised, cross entropy."""
 
-class GPTModule(L.LightningModule):
-    """Manual optimization: it costs the least per step, and accumulation and clipping stay in sight.
 
-    ``progress`` is asked for the share of the budget at each step and drives the schedule.
+@dataclass(frozen=True)
+class Setting:
+    """How the steps of a trial are computed, every ``auto`` settled; ``why`` is a sentence, empty where none was."""
+
+    precision: Literal["fp32", "bf16"]
+    compile: bool
+    accumulate: int
+    why: str = field(default="", compare=False)
+
+    @classmethod
+    def plain(cls, spec: TrialSpec) -> Setting:
+        """What the spec says, and for each ``auto`` what needs no measuring: fp32, not compiled, one micro-batch."""
+        return cls(
+            "fp32" if spec.precision == "auto" else spec.precision,
+            False if spec.compile == "auto" else spec.compile,
+            1 if spec.accumulate == "auto" else spec.accumulate,
+        )
+
+
+class GPTModule(nn.Module):
+    """A GPT with its optimizers. ``progress``, the share of the budget, is asked for at each step: the schedule.
+
+    Steps are computed as ``Setting.plain`` has it until ``adopt`` says otherwise; evaluation is never compiled.
     """
+
+    loss_sum: Tensor
+    grad_norm: Tensor
 
     def __init__(self, spec: TrialSpec, vocab: int, progress: Callable[[], float]) -> None:
         super().__init__()
-        self.automatic_optimization = False
         self.spec = spec
         self.gpt = GPT(spec.model, vocab, spec.data.context)
-        self.stepping = build_optimizers(self.gpt, spec.optim)
+        self.stepping: list[Optimizer] = build_optimizers(self.gpt, spec.optim, spec.model.depth, spec.tokens_per_step)
         self.progress = progress
         self.rate = 0.0
-        self.grad_norm = torch.zeros(())
-        self.loss_sum, self.loss_count = torch.zeros(()), 0
+        # buffers, so that they live on the device: a step adds to them and waits for nothing
+        self.register_buffer("grad_norm", torch.zeros(()), persistent=False)
+        self.register_buffer("loss_sum", torch.zeros(()), persistent=False)
+        self.loss_count = 0
+        self._clipped = list(self.gpt.parameters())  # walking the modules anew costs 25 us a step
+        self._compiled: Losses | None = None
+        self.adopt(Setting.plain(spec))
 
-    def configure_optimizers(self) -> list[Optimizer]:
-        return self.stepping
+    @property
+    def device(self) -> torch.device:
+        return self.loss_sum.device
+
+    def adopt(self, setting: Setting) -> None:
+        """Compute the steps from here on as ``setting`` says; the module is on its device already.
+
+        Compiling happens in the first step, which raises whatever torch.compile raises.
+        """
+        self.setting = setting
+        if setting.compile and self._compiled is None:
+            # A graph's memory is overwritten by its next run, gradients that accumulate over runs are lost with it
+            graphs = self.device.type == "cuda" and setting.accumulate == 1
+            mode = "reduce-overhead" if graphs else "default"
+            self._compiled = cast(Losses, torch.compile(self.gpt.losses, dynamic=False, mode=mode))
+        self._losses = self._compiled if setting.compile and self._compiled is not None else self.gpt.losses
 
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
-        if self.spec.precision == "bf16":
+        if self.setting.precision == "bf16":
             return torch.autocast(self.device.type, dtype=torch.bfloat16)
         return contextlib.nullcontext()
 
-    def training_step(self, batch: Tensor, batch_index: int) -> None:
+    def training_step(self, batch: Tensor, batch_index: int = 0) -> None:
         """batch: token ids (B, T + 1); the targets are the ids one place on. One step, whatever the accumulation."""
-        micro = self.spec.batch // self.spec.accumulate
-        loss_of_step = torch.zeros((), device=batch.device)
-        for ids in torch.split(batch, micro):
+        optim, parts = self.spec.optim, self.setting.accumulate
+        for ids in batch.chunk(parts):
             with self._autocast():
-                loss = self.gpt.loss(ids[:, :-1], ids[:, 1:]) / self.spec.accumulate
-            loss.backward()  # type: ignore[no-untyped-call]
-            loss_of_step += loss.detach()
-        if self.spec.optim.clip is not None:
-            self.grad_norm = torch.nn.utils.clip_grad_norm_(self.gpt.parameters(), self.spec.optim.clip)
-        self.rate = rate_factor(self.spec.optim, self.progress())
+                loss, entropy = self._losses(ids[:, :-1], ids[:, 1:], optim.z_loss)
+            (loss / parts if parts > 1 else loss).backward()  # type: ignore[no-untyped-call]
+            self.loss_sum.add_(entropy.detach(), alpha=1 / parts)
+        if optim.clip is not None:
+            self.grad_norm.copy_(torch.nn.utils.clip_grad_norm_(self._clipped, optim.clip))
+        self.rate = rate_factor(optim, self.progress())
         set_rates(self.stepping, self.rate)
         for optimizer in self.stepping:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        self.loss_sum = self.loss_sum.to(batch.device) + loss_of_step
         self.loss_count += 1
 
     def take_loss(self) -> float:
         """Mean training loss (nats a token) since the last call; the one place where the device is waited for."""
         mean = float(self.loss_sum) / max(self.loss_count, 1)
-        self.loss_sum, self.loss_count = torch.zeros(()), 0
+        self.loss_sum.zero_()
+        self.loss_count = 0
         return mean
 
     @torch.no_grad()
@@ -103,7 +145,8 @@ class GPTModule(L.LightningModule):
         self.gpt.load_state_dict(weights)
         for optimizer, saved in zip(self.stepping, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
-        self.loss_sum, self.loss_count = state["loss_sum"], int(state["loss_count"])
+        self.loss_sum.copy_(state["loss_sum"])
+        self.loss_count = int(state["loss_count"])
         torch.set_rng_state(state["cpu_rng"])
         if self.device.type == "cuda" and "cuda_rng" in state:
             torch.cuda.set_rng_state(state["cuda_rng"], self.device)

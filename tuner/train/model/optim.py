@@ -49,47 +49,71 @@ def rate_factor(optim: OptimSpec, progress: float) -> float:
     return optim.floor + (1 - optim.floor) * SCHEDULES[optim.schedule](optim, progress)
 
 
-def _adamw(groups: list[dict[str, Any]], optim: OptimSpec) -> Optimizer:
-    return torch.optim.AdamW(groups, lr=optim.lr, betas=optim.betas, weight_decay=optim.weight_decay, fused=True)
+Named = Sequence[tuple[str, nn.Parameter]]
 
 
-def _decay_groups(named: Sequence[tuple[str, nn.Parameter]]) -> list[dict[str, Any]]:
-    """Matrices are decayed, vectors (norm gains) are not."""
-    matrices = [p for _, p in named if p.ndim >= 2]
-    vectors = [p for _, p in named if p.ndim < 2]
-    groups: list[dict[str, Any]] = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
-    return [group for group in groups if group["params"]]
+def beta2(optim: OptimSpec, tokens_per_step: int) -> float:
+    """AdamW's second decay for a batch: ``beta2 ** (B' / B)`` keeps its half-life in tokens (arXiv 2507.07101)."""
+    return optim.beta2 if optim.beta2_tokens is None else optim.beta2 ** (tokens_per_step / optim.beta2_tokens)
 
 
-def _build_adamw(model: nn.Module, optim: OptimSpec) -> list[Optimizer]:
-    return [_adamw(_decay_groups(list(model.named_parameters())), optim)]
+def multiplier(name: str, parameter: nn.Parameter, optim: OptimSpec, depth: int) -> float:
+    """What the rate of a parameter is multiplied by: its role's multiplier, and the decay of its layer."""
+    rates = optim.multipliers
+    if parameter.ndim < 2:
+        role = rates.vectors
+    elif name.startswith("head."):
+        role = rates.head
+    else:
+        role = 1.0 if name.startswith("blocks.") else rates.embedding
+    if name.startswith("blocks."):
+        return role * rates.layer_decay ** (depth - 1 - int(name.split(".")[1]))
+    below = name.startswith(("tokens.", "positions.", "smear."))  # under the first layer
+    return role * rates.layer_decay**depth if below else role
 
 
-def _build_muon(model: nn.Module, optim: OptimSpec) -> list[Optimizer]:
+def _groups(named: Named, optim: OptimSpec, lr: float, depth: int) -> list[dict[str, Any]]:
+    """One group for each rate and decay. Matrices are decayed, vectors (norm gains and the like) are not."""
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in named:
+        decay = optim.weight_decay if parameter.ndim >= 2 else 0.0
+        groups.setdefault((lr * multiplier(name, parameter, optim, depth), decay), []).append(parameter)
+    return [{"params": members, "lr": rate, "weight_decay": decay} for (rate, decay), members in groups.items()]
+
+
+def _adamw(named: Named, optim: OptimSpec, depth: int, tokens_per_step: int) -> list[Optimizer]:
+    betas = (optim.beta1, beta2(optim, tokens_per_step))
+    return [torch.optim.AdamW(_groups(named, optim, optim.lr, depth), betas=betas, fused=True)]
+
+
+def _adafactor(named: Named, optim: OptimSpec, depth: int, tokens_per_step: int) -> list[Optimizer]:
+    """Second moments by row and column (arXiv 1804.04235): the least memory; its rate is relative to the weights."""
+    return [torch.optim.Adafactor(_groups(named, optim, optim.lr, depth))]
+
+
+def _muon(named: Named, optim: OptimSpec, depth: int, tokens_per_step: int) -> list[Optimizer]:
     """Muon on the blocks' matrices, AdamW on embeddings, head and vectors (kellerjordan.github.io/posts/muon)."""
-    named = list(model.named_parameters())
-    hidden = [p for name, p in named if p.ndim == 2 and name.startswith("blocks.")]
-    chosen = {id(p) for p in hidden}
-    rest = [(name, p) for name, p in named if id(p) not in chosen]
+    hidden = [(name, p) for name, p in named if p.ndim == 2 and name.startswith("blocks.")]
+    chosen = {name for name, _ in hidden}
+    rest = [(name, p) for name, p in named if name not in chosen]
     muon = torch.optim.Muon(
-        hidden,
-        lr=optim.muon.lr,
+        _groups(hidden, optim, optim.muon.lr, depth),
         momentum=optim.muon.momentum,
-        weight_decay=optim.weight_decay,
         adjust_lr_fn="original",
     )
-    return [muon, _adamw(_decay_groups(rest), optim)]
+    return [muon, *_adamw(rest, optim, depth, tokens_per_step)]
 
 
-OPTIMIZERS: dict[str, Callable[[nn.Module, OptimSpec], list[Optimizer]]] = {
-    "adamw": _build_adamw,
-    "muon": _build_muon,
+OPTIMIZERS: dict[str, Callable[[Named, OptimSpec, int, int], list[Optimizer]]] = {
+    "muon": _muon,
+    "adamw": _adamw,
+    "adafactor": _adafactor,
 }
 
 
-def build_optimizers(model: nn.Module, optim: OptimSpec) -> list[Optimizer]:
+def build_optimizers(model: nn.Module, optim: OptimSpec, depth: int, tokens_per_step: int) -> list[Optimizer]:
     """The optimizers that step together; each group remembers its own full rate as ``initial_lr``."""
-    optimizers = OPTIMIZERS[optim.kind](model, optim)
+    optimizers = OPTIMIZERS[optim.kind](list(model.named_parameters()), optim, depth, tokens_per_step)
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["initial_lr"] = group["lr"]

@@ -1,4 +1,4 @@
-"""What a GPT of a given spec costs, by arithmetic alone: parameters, FLOPs, memory, steps.
+"""What a GPT of a given spec costs, by arithmetic alone: parameters, FLOPs, steps.
 No torch here: a plan must be printed before torch is loaded; a test holds these counts equal to the real model's.
 """
 
@@ -9,19 +9,11 @@ from dataclasses import dataclass
 
 from tuner.spec.budget import Budget, Unit
 from tuner.spec.parts.model import ModelSpec
-from tuner.spec.trial import TrialSpec
-
-RUNTIME_BYTES = 350 * 10**6
-"""Resident memory of a worker before its first tensor: Python, torch and Lightning (measured, CPU build)."""
 
 
-def head_count(model: ModelSpec) -> int:
-    """Attention heads: as given, or so many that a head is about 32 wide (64 from width 512 on) and even."""
-    if model.heads != "auto":
-        return model.heads
-    target = model.width / (32 if model.width < 512 else 64)
-    fitting = [h for h in range(1, model.width // 2 + 1) if model.width % h == 0 and (model.width // h) % 2 == 0]
-    return min(fitting, key=lambda h: (abs(math.log(h / target)), h))
+def padded(vocab: int, model: ModelSpec) -> int:
+    """Rows of the embedding and the head: the vocabulary up to the next whole multiple."""
+    return -(-vocab // model.vocab_multiple) * model.vocab_multiple
 
 
 def hidden_width(model: ModelSpec) -> int:
@@ -43,18 +35,19 @@ class Shape:
 
 def shape(model: ModelSpec, vocab: int, context: int) -> Shape:
     """Count a model. FLOPs a token are ``6 N + 12 L H Q T`` (PaLM, arXiv 2204.02311, appendix B)."""
-    w, hidden = model.width, hidden_width(model)
+    w, hidden, rows = model.width, hidden_width(model), padded(vocab, model)
     mlp = (3 if model.activation == "swiglu" else 2) * w * hidden
-    blocks = model.depth * (4 * w * w + mlp)
-    head = vocab * w
-    norms = (2 * model.depth + 1) * w
-    embeddings = vocab * w + (context * w if model.positions == "learned" else 0)
+    keys_and_values = 2 * w * (w // model.head_count) * model.kv_head_count
+    blocks = model.depth * (2 * w * w + keys_and_values + mlp)
+    head = rows * w
+    vectors = (2 * model.depth * (1 + model.conv) + 1) * w + (w if model.smear else 0)
+    embeddings = rows * w + (context * w if model.positions == "learned" else 0)
     matmul = blocks + head
     return Shape(
-        parameters=blocks + norms + embeddings + (head if model.head == "untied" else 0),
+        parameters=blocks + vectors + embeddings + (head if model.head == "untied" else 0),
         matmul_parameters=matmul,
         flops_per_token=6 * matmul + 12 * model.depth * w * context,
-        heads=head_count(model),
+        heads=model.head_count,
     )
 
 
@@ -67,15 +60,3 @@ def planned_steps(budget: Budget, tokens_per_step: int, flops_per_token: float) 
             return max(1, math.ceil(budget.amount / (tokens_per_step * flops_per_token)))
         case Unit.SECONDS:
             return None
-
-
-def memory_bytes(spec: TrialSpec, vocab: int) -> int:
-    """A first estimate of a trial's peak memory: 16 bytes a parameter (fp32 weight, gradient, two moments),
-    activations kept for the backward pass, and the logits three times (values, log-softmax, gradient).
-    """
-    counts = shape(spec.model, vocab, spec.data.context)
-    tokens = spec.batch // spec.accumulate * spec.data.context
-    width = 2 if spec.precision == "bf16" else 4
-    per_token_layer = 9 * spec.model.width + 3 * hidden_width(spec.model)
-    activations = tokens * spec.model.depth * per_token_layer * width
-    return RUNTIME_BYTES + 16 * counts.parameters + activations + 3 * 4 * tokens * vocab

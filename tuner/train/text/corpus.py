@@ -29,6 +29,7 @@ from tuner.train.text.tokenizer import BPE_BYTES, Tokenizer, build_tokenizer, lo
 FORMAT = 1
 """Raise it when what a build writes changes: old corpora are then built again beside."""
 _BATCH = 4 * 1024 * 1024  # bytes of text encoded in one call: enough to keep every core busy
+_QUICK = 2**25  # bytes of text that a plan may read: about half a second
 _META = "meta.json"
 Progress = Callable[[Preparing], None]
 
@@ -60,6 +61,20 @@ def corpus_info(data: DataSpec, root: Path) -> CorpusInfo | None:
     """
     corpus = read_corpus(root / _fingerprint(data, open_source(data)))
     return corpus.info if corpus else None
+
+
+def foreseen_vocabulary(data: DataSpec) -> int | None:
+    """The vocabulary that the corpus will have, where reading a small local text tells; else None."""
+    if data.tokenizer.kind != "char" or data.source not in ("text", "stdlib"):
+        return None
+    try:
+        source = open_source(data)
+        if source.size is None or source.size > _QUICK:
+            return None
+        texts = _training_text(data, source, lambda work: None)
+        return build_tokenizer(data.tokenizer, texts, bool(source.documents)).vocab
+    except DataError:  # said in full when the corpus is built
+        return None
 
 
 def open_corpus(data: DataSpec, root: Path, progress: Progress | None = None) -> Corpus:

@@ -25,8 +25,7 @@ class Windows:
     """
 
     def __init__(self, tokens: Tokens, context: int, seed: int) -> None:
-        if len(tokens) < context + 1:
-            raise ValueError(f"expected at least {context + 1} tokens for context {context}, got {len(tokens)}")
+        _require(tokens, context)
         self.tokens, self.context, self.seed = tokens, context, seed
         self.count = max(1, len(tokens) // context - 1)  # windows an epoch: the same at every offset
         self._offsets = min(context, len(tokens) - self.count * context)
@@ -52,6 +51,31 @@ class Windows:
             offset = int(draw.integers(self._offsets))
             self._orders[epoch] = offset, draw.permutation(np.arange(self.count, dtype=np.uint32))
         return self._orders[epoch]
+
+
+class RandomWindows:
+    """Training windows of ``context`` + 1 tokens drawn anew for every batch, anywhere, as nanoGPT does.
+
+    Raises:
+        ValueError: fewer than ``context`` + 1 tokens.
+    """
+
+    def __init__(self, tokens: Tokens, context: int, seed: int) -> None:
+        _require(tokens, context)
+        self.seed = seed
+        self._views = _views(tokens, context)
+
+    def batch(self, step: int, size: int) -> Batch:
+        """The batch of a step as tokens: shape (size, context + 1)."""
+        starts = np.random.default_rng((self.seed, step)).integers(len(self._views), size=size)
+        sequences: Batch = self._views[starts].astype(np.int64)
+        return sequences
+
+
+Windowed = Windows | RandomWindows
+"""Anything that gives the batch of a step, of any size, whatever was asked before."""
+
+WINDOWS: dict[str, type[Windowed]] = {"epochs": Windows, "random": RandomWindows}
 
 
 def evaluation_windows(
@@ -80,6 +104,11 @@ def evaluation_windows(
     if rest:
         row = tokens[last : last + rest + 1].astype(np.int64)[None]
         yield row[:, :-1], row[:, 1:]
+
+
+def _require(tokens: Tokens, context: int) -> None:
+    if len(tokens) < context + 1:
+        raise ValueError(f"expected at least {context + 1} tokens for context {context}, got {len(tokens)}")
 
 
 def _views(tokens: Tokens, context: int) -> Tokens:
