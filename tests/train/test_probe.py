@@ -98,7 +98,7 @@ def test_a_short_trial_is_not_delayed(spec: Any, tmp_path: Path) -> None:
     said: list[str] = []
     setting = settle(spec(compile="auto"), VOCAB, 100, CPU, tmp_path / "notes", said.append)
     assert (setting.precision, setting.compile, setting.accumulate) == ("fp32", False, 1)
-    assert "too short" in said[0]
+    assert said == []
     assert not (tmp_path / "notes").exists()
 
 

@@ -26,7 +26,7 @@ STEPS = 10  # and the fewest steps it needs: warming up, then three turns
 TURNS = 7
 HOPELESS = 1.5  # times as slow after two turns: no third one (a single turn may have been disturbed)
 COMPILING = 35.0  # seconds; 15 to 35 were measured on two cores
-WORTH = 20  # compiling is tried in trials that train so many times as long
+WORTH = 40  # compiling is tried in trials that train so many times as long: it is paid for twice, here and in the trial
 MEMORY = 0.8  # of the free memory: what the estimate of a trial may fill
 
 
@@ -166,17 +166,14 @@ def faster(times: Times, way: Way, plain: Way) -> bool:
 
 
 def _why(spec: TrialSpec, way: Way, accumulate: int, times: Times, failure: str) -> str:
+    """What was found out, in words; empty where nothing was tried."""
     said = []
-    if spec.precision == "auto":
-        gain = ratio(times, Way("bf16"), Way("fp32"))
-        if gain is None:
-            said.append("fp32 (too short a trial to try bf16)")
-        else:
-            said.append(f"bf16 ({gain:.2f} x as fast)" if way.precision == "bf16" else f"fp32 (bf16: {gain:.2f} x)")
-    if spec.compile == "auto":
-        eager = way._replace(compiled=False)
-        gain = ratio(times, way._replace(compiled=True), eager)
-        reason = failure or ("too short a trial to try" if gain is None else f"{gain:.2f} x as fast")
+    gain = ratio(times, Way("bf16"), Way("fp32"))
+    if spec.precision == "auto" and gain is not None:
+        said.append(f"bf16 ({gain:.2f} x as fast)" if way.precision == "bf16" else f"fp32 (bf16: {gain:.2f} x)")
+    gain = ratio(times, way._replace(compiled=True), way._replace(compiled=False))
+    if spec.compile == "auto" and (failure or gain is not None):
+        reason = failure or f"{gain:.2f} x as fast"
         said.append(f"compiled ({reason})" if way.compiled else f"not compiled ({reason})")
     if spec.accumulate == "auto" and accumulate > 1:
         said.append(f"{accumulate} micro-batches a step (as memory allows)")
