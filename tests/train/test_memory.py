@@ -26,20 +26,23 @@ TRIALS: dict[str, dict[str, Any]] = {
 }
 
 
-def run(spec: TrialSpec, folder: Path) -> tuple[Measurement, float]:
+def run(
+    spec: TrialSpec, folder: Path, milestones: int = 2, verdict: Verdict = Verdict.CONTINUE
+) -> tuple[Measurement, float]:
     """The last measurement of a trial in a worker of its own, and its peak memory in bytes."""
     call(DataJob(spec.data, folder / "corpora"))
     hands, last, peak = LocalWorkers(["cpu"], 1), None, 0.0
-    hands.start(TrialJob(0, spec, 2, folder / "trial", folder / "corpora", "test"))
+    hands.start(TrialJob(0, spec, milestones, folder / "trial", folder / "corpora", "test"))
     while True:
         for event in hands.wait(60):
             match event.message:
                 case Measurement() as last:
                     peak = max(peak, 1e6 * last.metrics.get("memory_mb", 0))
                     if last.milestone is not None:
-                        hands.answer(0, Verdict.CONTINUE)
+                        hands.answer(0, verdict)
                 case Outcome() as outcome:
-                    assert outcome.state is State.COMPLETE, outcome.reason
+                    wanted = State.COMPLETE if verdict is Verdict.CONTINUE else State.PRUNED
+                    assert outcome.state is wanted, outcome.reason
                     assert last is not None
                     return last, peak
 
@@ -58,6 +61,20 @@ def test_a_plan_foretells_flops_tokens_and_memory(name: str, tmp_path: Path, mon
     assert last.spent.tokens == foretold.tokens
     assert last.spent.steps == foretold.steps
     assert last.spent.flops == pytest.approx(foretold.flops, rel=0.01)
+    assert foretold.memory == pytest.approx(peak, rel=0.15)
+
+
+def test_what_a_probe_tries_is_within_the_memory_foretold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("text.txt").write_text(TEXT)
+    data = {"source": "text", "path": "text.txt", "tokenizer": {"kind": "char"}, "context": 64, "val_tokens": 4096}
+    trial = {"model": {"depth": 3, "width": 256}, "batch": 16, "precision": "auto", "budget": "4M tokens", "data": data}
+    spec = parse(str({"name": "plan", "trial": trial}))
+    foretold = make_plan(spec, Path("runs"), []).base
+    last, peak = run(spec.trial, tmp_path, milestones=400, verdict=Verdict.STOP)
+    assert last.spent.steps < 20
+    (note,) = (tmp_path / ".machine").glob("*.json")
+    assert "bf16" in note.read_text()
     assert foretold.memory == pytest.approx(peak, rel=0.15)
 
 

@@ -4,6 +4,8 @@ Questions only; nothing here places a tensor or chooses a worker.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import platform
 import resource
 import sys
@@ -46,6 +48,15 @@ def wait_for(device: torch.device) -> None:
     """Return when the device has done all that it was given; at once on the CPU."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def trim() -> None:
+    """Give freed memory back to the system: glibc keeps it, scattered, and the next model would come on top of it.
+
+    Nothing happens where the C library is another one.
+    """
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

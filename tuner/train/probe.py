@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 import torch
 
 from tuner.spec.trial import TrialSpec
-from tuner.train.device import free_bytes, wait_for
+from tuner.train.device import free_bytes, trim, wait_for
 from tuner.train.model.memory import memory_bytes
 from tuner.train.model.module import GPTModule, Setting
 from tuner.train.notes import Note, Times
@@ -212,6 +212,7 @@ class _Bench:
         if way in self._warm:
             return 0.0
         self._warm.add(way)
+        trim()  # the blocks of another way do not fit this one's
         first = self._step(way)
         if way.compiled:  # CUDA graphs are recorded in the second
             self._step(way)
@@ -231,6 +232,7 @@ class _Bench:
         """Give the memory back; on a GPU the trial's own peak is counted from here."""
         self._module = None
         gc.collect()
+        trim()
         if any(way.compiled for way in self._warm):
             torch.compiler.reset()
         if self._device.type == "cuda":
