@@ -13,7 +13,7 @@ from tuner.search.storage import MEMORY_URL, open_storage
 from tuner.search.url import DEFAULT_URL
 from tuner.spec.load import parse
 from tuner.spec.records import Measurement, Outcome, Spent, State
-from tuner.spec.study import StudySettings
+from tuner.spec.parts.settings import StudySettings
 
 YAML = """
 name: s

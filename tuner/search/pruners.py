@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
 
-from tuner.spec.study import StudySettings
+from tuner.spec.parts.settings import StudySettings
 
 PRUNERS: dict[str, Callable[[StudySettings], BasePruner]] = {
     "hyperband": lambda study: HyperbandPruner(min_resource=1, max_resource=study.milestones, reduction_factor=3),

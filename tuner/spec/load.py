@@ -66,6 +66,7 @@ def dump(spec: StudySpec) -> str:
         "space": {path: _Line(lean(dimension)) for path, dimension in spec.space.items()},
         "forbid": list(spec.forbid),
         "study": _present(spec.study),
+        "promotion": _present(spec.promotion),
     }
     return str(yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100, default_flow_style=None))
 

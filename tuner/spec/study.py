@@ -9,17 +9,19 @@ import math
 import random
 import re
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, ValidationError, model_validator
 
 from tuner.spec.dimensions.dimension import DIMENSIONS, ChoiceDim, Dimension
 from tuner.spec.dimensions.fields import LEAVES, unknown, values_of
 from tuner.spec.dimensions.rules import Rule, rule
 from tuner.spec.dimensions.space import RECIPE, Space
 from tuner.spec.errors import InfeasibleError, Mistake, Mistakes, SpecError, said, short
+from tuner.spec.parts.promotion import PromotionSettings
 from tuner.spec.parts.recipes import RECIPES, over
-from tuner.spec.parts.scalars import Count, Frozen, Int, Size
+from tuner.spec.parts.scalars import Frozen
+from tuner.spec.parts.settings import StudySettings
 from tuner.spec.records import Point, Value
 from tuner.spec.trial import TrialSpec
 
@@ -38,33 +40,8 @@ def _name(value: str) -> str:
     return value
 
 
-def _url(value: str) -> str:
-    if not re.match(r"[A-Za-z][A-Za-z0-9+]*://.", value):
-        raise ValueError(
-            f"expected a URL such as sqlite:///tuner.db or postgresql+psycopg://user@host/db, got {short(value)!r}"
-        )
-    return value
-
-
 def _rule(value: str) -> str:
     return rule(value).text
-
-
-class StudySettings(Frozen):
-    """How to search. ``trials`` is a total: the same study again goes on. What a trial is, is no part."""
-
-    trials: Count = 24
-    milestones: Annotated[Count, Field(le=10_000)] = 10  # reports, pruning and comparison happen only here
-    metric: Literal["val_loss", "val_bpb"] = "val_loss"
-    sampler: Literal["tpe", "gp", "random", "cmaes", "grid", "qmc"] = "tpe"
-    pruner: Literal["hyperband", "asha", "median", "none"] = "hyperband"
-    seed: Annotated[Int, Field(ge=0, lt=2**32)] = 1
-    workers: Literal["auto"] | Annotated[Count, Field(le=1024)] = "auto"
-    storage: Annotated[str, AfterValidator(_url)] | None = None  # None: sqlite:///tuner.db
-    tracking: Annotated[str, Field(min_length=1)] | None = None  # an MLflow URI; None: sqlite:///mlflow.db
-    keep: Count = 3  # the best so many trials keep their checkpoints
-    disk: Size | None = None  # bytes all checkpoints of the study may take
-    max_failures: Count = 5  # so many in a row stop the study
 
 
 class StudySpec(Frozen):
@@ -75,6 +52,7 @@ class StudySpec(Frozen):
     space: Space = Space({})
     forbid: tuple[Annotated[str, AfterValidator(_rule)], ...] = ()
     study: StudySettings = StudySettings()
+    promotion: PromotionSettings = PromotionSettings()
 
     @model_validator(mode="before")
     @classmethod

@@ -35,7 +35,8 @@ class TrialSpec(Frozen):
     @model_validator(mode="before")
     @classmethod
     def _fill(cls, data: Any) -> Any:
-        return beneath(data, data["recipe"]) if isinstance(data, dict) and data.get("recipe") in RECIPES else data
+        recipe = data.get("recipe") if isinstance(data, dict) else None
+        return beneath(data, recipe) if isinstance(recipe, str) and recipe in RECIPES else data
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

@@ -1,0 +1,39 @@
+"""StudySettings: how a study is searched, how long, and where its records go.
+Fields and their limits only; what they do is done in search/, run/ and tracking/.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from tuner.spec.errors import short
+from tuner.spec.parts.scalars import Count, Frozen, Int, Size
+
+
+def _url(value: str) -> str:
+    if not re.match(r"[A-Za-z][A-Za-z0-9+]*://.", value):
+        raise ValueError(
+            f"expected a URL such as sqlite:///tuner.db or postgresql+psycopg://user@host/db, got {short(value)!r}"
+        )
+    return value
+
+
+class StudySettings(Frozen):
+    """How to search. ``trials`` is a total: the same study again goes on. What a trial is, is no part."""
+
+    trials: Count = 24
+    milestones: Annotated[Count, Field(le=10_000)] = 10  # reports, pruning and comparison happen only here
+    metric: Literal["val_loss", "val_bpb"] = "val_loss"
+    sampler: Literal["tpe", "gp", "random", "cmaes", "grid", "qmc"] = "tpe"
+    pruner: Literal["hyperband", "asha", "median", "none"] = "hyperband"
+    seed: Annotated[Int, Field(ge=0, lt=2**32)] = 1
+    workers: Literal["auto"] | Annotated[Count, Field(le=1024)] = "auto"
+    storage: Annotated[str, AfterValidator(_url)] | None = None  # None: sqlite:///tuner.db
+    tracking: Annotated[str, Field(min_length=1)] | None = None  # an MLflow URI; None: sqlite:///mlflow.db
+    keep: Count = 3  # the best so many trials keep their checkpoints
+    disk: Size | None = None  # bytes all checkpoints of the study may take
+    max_failures: Count = 5  # so many in a row stop the study
+    samples: Annotated[Int, Field(ge=0, le=16)] = 2  # texts a trial writes at its milestones; 0: none
