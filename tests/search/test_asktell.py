@@ -12,8 +12,8 @@ from tuner.search.samplers import SAMPLERS, grid_points
 from tuner.search.storage import MEMORY_URL, open_storage
 from tuner.search.url import DEFAULT_URL
 from tuner.spec.load import parse
-from tuner.spec.records import Measurement, Outcome, Spent, State
 from tuner.spec.parts.settings import StudySettings
+from tuner.spec.records import Measurement, Outcome, Spent, State
 
 YAML = """
 name: s

@@ -53,7 +53,7 @@ CASES = {
     "value in a list": ("context: 128", "split: [1, x, 0]", "3:74", "trial.data.split[1]", "got 'x'"),
     "no unit": ("1M tokens", "1000000", "7:11", "trial.budget", "no unit"),
     "unknown unit": ("1M tokens", "1M toks", "7:11", "trial.budget", "the unit 'toks'"),
-    "recipe list": ("  batch: 16\n", "  recipe: [x]\n  batch: 16\n", "6:11", "trial.recipe", "'classic'", "a list of 1"),
+    "recipe list": ("batch: 16\n", "recipe: [x]\n", "6:11", "trial.recipe", "'classic'", "a list of 1"),
     "budget list": ("1M tokens", "[1]", "7:11", "trial.budget", "an amount with a unit", "a list of 1"),
     "section is a value": ("data: {source: stdlib, tokenizer: {kind: bpe, vocab: 1024}, context: 128}", "data: x",
                            "3:9", "trial.data", "expected settings (key: value), got 'x'"),
