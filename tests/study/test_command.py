@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-TUNER = [sys.executable, "-m", "tuner.cli"]
+TUNER = [sys.executable, "-m", "tuner.cli.main"]
 STUDY = [sys.executable, "-m", "tuner.study"]
 
 

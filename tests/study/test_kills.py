@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 STUDY = [sys.executable, "-m", "tuner.study", "small.yaml"]
-TRIALS = [sys.executable, "-m", "tuner.cli", "trials", "small", "--json"]
+TRIALS = [sys.executable, "-m", "tuner.cli.main", "trials", "small", "--json"]
 
 
 def yaml(text: Path) -> str:

@@ -138,6 +138,46 @@ def test_an_interrupted_trial_goes_on_in_its_run_and_repeated_steps_are_dropped(
     assert (content.resumes, content.finish and content.finish.outcome) == (1, DONE)
 
 
+def write_samples(memory: StudyTracker) -> None:
+    memory.start(0, {}, {}, SPEC)
+    for step in range(1, 7):
+        texts = (f"written at {step}\n", "çà \udc80 und so") if step % 2 == 0 else ()
+        memory.row(0, replace(row(step, step // 2 if texts else None), samples=texts))
+    memory.finish(0, DONE, {})
+
+
+def test_samples_are_files_of_the_run_and_sent_again_are_the_same(database: Path) -> None:
+    memory = tracker()
+    write_samples(memory)
+    assert memory.close() == 0
+    run = stored(database, "base")[0]["run"]
+    client = connect(URI)
+    for again in (False, True):
+        if again:
+            (Path("runs/base/0") / CURSOR).unlink()
+            assert sync(Path("runs/base"), URI).deleted == 0
+        files = [info.path for info in client.list_artifacts(run, "samples")]
+        assert files == [f"samples/milestone-0{milestone}.txt" for milestone in (1, 2, 3)]
+        text = Path(client.download_artifacts(run, files[1])).read_text(encoding="utf-8")
+        assert text == "--- sample 1\nwritten at 4\n\n\n--- sample 2\nçà ? und so\n"
+    assert stored(database, "base")[0]["points"] == spooled(Path("runs/base"), 0)
+
+
+def test_refused_samples_cost_one_note_and_no_point(database: Path) -> None:
+    experiment = connect(URI).create_experiment("base", artifact_location=str(Path("file").absolute()))
+    assert experiment
+    Path("file").write_text("a file where a folder must be")
+    said: list[str] = []
+    memory = StudyTracker(Path("runs/base"), "base", URI, said.append, interval=3600)
+    write_samples(memory)
+    assert memory.close() == 0
+    run = stored(database, "base")[0]
+    assert run["points"] == spooled(Path("runs/base"), 0)
+    assert (run["status"], run["tags"]["tuner.samples"][:12]) == ("FINISHED", "not stored: ")
+    assert len(said) == 1
+    assert "milestone-01.txt could not be stored" in said[0]
+
+
 def test_times_of_the_worker_are_kept(database: Path) -> None:
     memory = tracker()
     memory.start(0, {}, {}, SPEC)

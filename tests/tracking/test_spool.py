@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,7 @@ records: st.SearchStrategy[Record] = st.one_of(
         st.dictionaries(words, st.floats(allow_nan=False)),
         st.one_of(st.none(), st.integers(1, 50)),
         times,
+        st.lists(words, max_size=3).map(tuple),
     ),
 )
 
@@ -132,3 +134,17 @@ def test_the_forgetful_tracker_keeps_the_rule() -> None:
     assert kept == [True, True, True, False, False, True]
     assert tracker.row(1, row(1))
     assert (tracker.runs(), tracker.close()) == ({}, 0)
+
+
+def test_a_row_from_before_there_were_samples_has_none() -> None:
+    line = encode(row(3, 1))
+    assert b"samples" not in line
+    assert decode(line[:-1]) == row(3, 1)
+
+
+def test_samples_come_with_the_milestone_and_stay_with_its_step() -> None:
+    first = row(8)
+    kept = admit(first, replace(row(8, 4, val_loss=2.0), samples=("once", "upon")))
+    assert kept is not None
+    assert kept.samples == ("once", "upon")
+    assert merge(first, kept).samples == ("once", "upon")

@@ -128,8 +128,8 @@ class Driver:
 
     def _start(self, number: int) -> None:
         folder = trial_folder(self.folder, number)
-        milestones = self.spec.study.milestones
-        job = TrialJob(number, self._running[number].spec, milestones, folder, self.corpora, self.code_version)
+        trial, study = self._running[number].spec, self.spec.study
+        job = TrialJob(number, trial, study.milestones, folder, self.corpora, self.code_version, study.samples)
         self.workers.start(job)
 
     def _hear(self, number: int, event: Event) -> None:

@@ -16,7 +16,7 @@ from tuner.spec.trial import TrialSpec
 
 @dataclass(frozen=True)
 class TrialJob:
-    """Train one trial in ``folder``; ``corpora`` holds the tokenised texts."""
+    """Train one trial in ``folder``; ``corpora`` holds the tokenised texts; it writes ``samples`` at milestones."""
 
     number: int
     spec: TrialSpec
@@ -24,6 +24,7 @@ class TrialJob:
     folder: Path
     corpora: Path
     code_version: str
+    samples: int = 0
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,24 @@ class DevicesJob:
     """Name what trials can run on; answers with device -> kind: the GPUs, or the CPU on a machine without."""
 
 
-Job = TrialJob | DataJob | DevicesJob
+@dataclass(frozen=True)
+class ExamineJob:
+    """Look at a checkpoint, and on the test part beside a packaged ``champion``; answers with Evidence."""
+
+    checkpoint: Path
+    corpora: Path
+    champion: Path | None
+    test_tokens: int | None
+
+
+@dataclass(frozen=True)
+class ProveJob:
+    """Load a packaged model and generate a little; answers with None, or the TunerError that says why not."""
+
+    folder: Path
+
+
+Job = TrialJob | DataJob | DevicesJob | ExamineJob | ProveJob
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from tuner.run.link import DataJob, Interrupt, Job, TrialJob
+from tuner.run.link import DevicesJob, Interrupt, Job, TrialJob
 from tuner.run.worker import PRELOAD, work
 from tuner.run.workers import Died, Event
 from tuner.spec.errors import TunerError
@@ -24,7 +24,7 @@ from tuner.spec.records import Outcome, Preparing, Verdict
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _LIGHT = multiprocessing.get_context("spawn")
-"""For a job without torch: it need not wait until the fork server has loaded torch."""
+"""For a job that needs less than a trial: it need not wait until the fork server has loaded all that one needs."""
 
 
 def warm_up() -> None:
@@ -179,7 +179,7 @@ def call(job: Job, preparing: Callable[[Preparing], None] = lambda work: None) -
 
 def _spawn(job: Job, device: str, threads: int | None) -> tuple[BaseProcess, Connection]:
     context: SpawnContext | ForkServerContext = _LIGHT
-    if not isinstance(job, DataJob):
+    if isinstance(job, TrialJob | DevicesJob):
         context = _CONTEXT
         warm_up()
     ours, theirs = context.Pipe()

@@ -11,17 +11,19 @@ from pathlib import Path
 
 from tuner.run.folder import trial_folder
 from tuner.search.history import QUEUED, RUNNING, StudyRecord
+from tuner.spec.disk import held
 
 
 def retain_best(study: Path, record: StudyRecord, keep: int, disk: int | None) -> list[str]:
     """Delete the checkpoints of finished trials beyond the best ``keep``; worst first, more until under ``disk`` bytes.
 
-    Never those of a running trial, and never the best trial's. Returns sentences about a cap that cannot be held.
+    Never those of a running or a promoted trial, and never the best trial's. Returns sentences about a cap that
+    cannot be held.
     """
-    held = {trial.number for trial in record.trials if trial.state in (RUNNING, QUEUED)}
+    alive = {trial.number for trial in record.trials if trial.state in (RUNNING, QUEUED)}
     best = [trial.number for trial in record.ranked()[:keep]]
     for trial in record.trials:
-        if trial.number not in held and trial.number not in best:
+        if trial.number not in alive and trial.number not in best:
             _delete(study, trial.number)
     if disk is None:
         return []
@@ -30,13 +32,15 @@ def retain_best(study: Path, record: StudyRecord, keep: int, disk: int | None) -
     if used > disk:
         return [
             f"{study} holds {used / 1e9:.2f} GB of checkpoints, above study.disk ({disk / 1e9:.2f} GB), though only "
-            "the best and the running trials are kept; raise the cap or make the models smaller."
+            "the best, the promoted and the running trials are kept; raise the cap or make the models smaller."
         ]
     return []
 
 
 def _delete(study: Path, number: int) -> None:
-    shutil.rmtree(trial_folder(study, number) / "checkpoints", ignore_errors=True)
+    folder = trial_folder(study, number)
+    if not held(folder):
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
 
 
 def _bytes(study: Path) -> int:

@@ -11,7 +11,7 @@ import signal
 import traceback
 from multiprocessing.connection import Connection
 
-from tuner.run.link import DataJob, DevicesJob, Job, PipeLink, TrialJob
+from tuner.run.link import DataJob, DevicesJob, ExamineJob, Job, PipeLink, ProveJob, TrialJob
 from tuner.spec.errors import DataError, TunerError
 from tuner.spec.records import Outcome, State
 
@@ -20,7 +20,7 @@ PRELOAD = ["tuner.train.fit"]
 
 
 def work(job: Job, pipe: Connection, device: str, threads: int | None) -> None:
-    """Do ``job`` and send what comes of it; the last message is its Outcome, CorpusInfo, TunerError or device names."""
+    """Do ``job`` and send what comes of it; the last message is its Outcome or the answer its job names."""
     # These reach the whole process group, or every process of a service; only the driver decides what they mean.
     # Blocked, not ignored: Lightning would put a handler of its own on SIGTERM.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP, signal.SIGTERM})
@@ -37,6 +37,12 @@ def work(job: Job, pipe: Connection, device: str, threads: int | None) -> None:
             from tuner.train.device import devices
 
             link.send(devices())
+        case ExamineJob():
+            from tuner.train.use.examine import examine
+
+            link.send(examine(job.checkpoint, job.corpora, job.champion, job.test_tokens))
+        case ProveJob():
+            link.send(_prove(job))
     pipe.close()
 
 
@@ -46,7 +52,7 @@ def _train(job: TrialJob, link: PipeLink, device: str, threads: int | None) -> O
 
     place = Place(job.folder, job.corpora, device, threads)
     try:
-        return fit(job.spec, job.milestones, place, link, job.code_version)
+        return fit(job.spec, job.milestones, place, link, job.code_version, job.samples)
     except DataError as error:  # the text as written was read before: what was searched does not fit it
         return Outcome(State.INFEASIBLE, str(error))
     except Exception as error:
@@ -66,6 +72,16 @@ def _prepare(job: DataJob, link: PipeLink) -> object:
         return open_corpus(job.data, job.corpora, link.preparing).info
     except TunerError as error:
         return error
+
+
+def _prove(job: ProveJob) -> TunerError | None:
+    from tuner.train.use.examine import prove
+
+    try:
+        prove(job.folder)
+    except TunerError as error:
+        return error
+    return None
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,5 +1,5 @@
-"""One driver a study: locks that die with their process, in the study's folder and on the store's own ground.
-A file lock in ``runs/<study>`` and beside a SQLite file; an advisory lock inside PostgreSQL; nothing to clean up.
+"""One at a time: locks that die with their process, on the store's own ground and in a study's folder.
+A file lock beside a SQLite file, an advisory lock inside PostgreSQL; nothing to clean up.
 """
 
 from __future__ import annotations
@@ -27,14 +27,9 @@ def study_lock(url: str, study: str, folder: Path) -> Iterator[None]:
         StudyLockedError: another driver has it; the sentence names its process where that is known.
         StoreError: the store cannot be reached, or a folder cannot be written.
     """
-    note, path = folder / "driver.json", sqlite_file(url)
+    note = folder / "driver.json"
     with contextlib.ExitStack() as held:
-        taken = held.enter_context(_file(folder / "driver.lock"))
-        if taken and path is not None:
-            taken = held.enter_context(_file(path.parent / f".{path.name}.{study}.lock"))
-        elif taken and url.startswith("postgresql"):
-            taken = held.enter_context(_advisory(url, study))
-        if not taken:
+        if not (held.enter_context(_file(folder / "driver.lock")) and held.enter_context(store_lock(url, study))):
             raise StudyLockedError(
                 f"study '{study}' is being run by another driver{_holder(note)}; wait for it or stop it."
             )
@@ -46,7 +41,25 @@ def study_lock(url: str, study: str, folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _file(path: Path) -> Iterator[bool]:
+def store_lock(url: str, name: str, wait: float = 0.0) -> Iterator[bool]:
+    """Hold the lock ``name`` of a store; False where another process still has it after ``wait`` seconds.
+
+    Raises:
+        StoreError: the store cannot be reached, or its folder cannot be written.
+    """
+    path = sqlite_file(url)
+    if path is not None:
+        with _file(path.parent / f".{path.name}.{name}.lock", wait) as taken:
+            yield taken
+    elif url.startswith("postgresql"):
+        with _advisory(url, name, wait) as taken:
+            yield taken
+    else:
+        yield True
+
+
+@contextlib.contextmanager
+def _file(path: Path, wait: float = 0.0) -> Iterator[bool]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -55,7 +68,7 @@ def _file(path: Path) -> Iterator[bool]:
         raise StoreError(f"{path.parent}: cannot be written; run in a folder of your own.")
     lock = FileLock(path)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=wait)
     except Timeout:
         yield False
         return
@@ -66,13 +79,18 @@ def _file(path: Path) -> Iterator[bool]:
 
 
 @contextlib.contextmanager
-def _advisory(url: str, study: str) -> Iterator[bool]:
+def _advisory(url: str, name: str, wait: float) -> Iterator[bool]:
     with store_errors(url):
         engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.pool.NullPool, isolation_level="AUTOCOMMIT")
         connection = engine.connect()
     with contextlib.closing(connection):
         query = sqlalchemy.text("SELECT pg_try_advisory_lock(hashtextextended(:name, 0))")
-        yield bool(connection.execute(query, {"name": f"tuner:{study}"}).scalar())
+        until = time.monotonic() + wait
+        while not (taken := bool(connection.execute(query, {"name": f"tuner:{name}"}).scalar())):
+            if time.monotonic() >= until:
+                break
+            time.sleep(0.1)
+        yield taken
 
 
 def _holder(note: Path) -> str:

@@ -1,5 +1,5 @@
-"""Making a write last: the one call that every room with files needs before it may say "kept".
-It stands on the lowest floor because the rooms that write never meet; it knows no format and no folder.
+"""Making a write last, and keeping a folder from being tidied away: what rooms that never meet must agree on.
+It stands on the lowest floor for that; it knows no format and no study.
 """
 
 from __future__ import annotations
@@ -19,3 +19,29 @@ def force(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+HOLD = "promoted"
+"""A trial's folder with a file of this name keeps its checkpoints whatever a study's retention says."""
+
+
+def hold(folder: Path) -> bool:
+    """Keep ``folder`` from retention, for good once ``release`` is not called; False where it was kept already.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    if (folder / HOLD).exists():
+        return False
+    (folder / HOLD).touch()
+    force(folder)
+    return True
+
+
+def release(folder: Path) -> None:
+    """Give a folder back to retention: what was to be promoted was not."""
+    (folder / HOLD).unlink(missing_ok=True)
+
+
+def held(folder: Path) -> bool:
+    return (folder / HOLD).exists()

@@ -8,6 +8,7 @@ No exception here carries behaviour; messages are sentences: place, expected, go
     │   └── StudyLockedError        exit 3   another driver is running this study
     ├── CheckpointError             exit 4   no checkpoint, or a damaged one
     ├── StudyStoppedError           exit 5   too many failures in a row
+    ├── PromotionError              exit 6   a gate, another promotion or an interrupted one stands in the way
     └── InfeasibleError             exit 1   a point that cannot be a trial; the message is the reason
 
 Mistakes is a ValueError, for pydantic's validators; load.py turns it into a SpecError with a position.
@@ -51,6 +52,10 @@ class CheckpointError(TunerError):
 
 class StudyStoppedError(TunerError):
     exit_code = 5
+
+
+class PromotionError(TunerError):
+    exit_code = 6
 
 
 class InfeasibleError(TunerError):

@@ -28,12 +28,16 @@ class Spent:
 
 @dataclass(frozen=True)
 class Measurement:
-    """One row of metrics. ``milestone`` k (1 .. K) is set only where the k-th share of the budget was reached."""
+    """One row of metrics. ``milestone`` k (1 .. K) is set only where the k-th share of the budget was reached.
+
+    ``samples`` are texts that the model wrote there, of at most 64 tokens each.
+    """
 
     spent: Spent
     metrics: Mapping[str, float]
     milestone: int | None = None
     time_ms: int = 0
+    samples: tuple[str, ...] = ()
 
 
 class Verdict(StrEnum):
@@ -96,3 +100,28 @@ class CorpusInfo:
     tokens: tuple[int, int, int]
     bytes: tuple[int, int, int]
     documents: tuple[int, int, int] = field(default=(0, 0, 0))
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What looking at a checkpoint showed; ``failures`` has a sentence for each question without an answer.
+
+    ``recorded`` and ``val_loss`` are its validation loss as its manifest has it and as evaluated again. The losses
+    on the test part are means over ``test_windows`` windows; ``gain`` is the champion's minus the candidate's on the
+    same windows, and ``gain_error`` the standard error of that mean. Nats a token, milliseconds a generated token.
+    """
+
+    sha256: str | None = None
+    recorded: float | None = None
+    val_loss: float | None = None
+    test_loss: float | None = None
+    test_error: float | None = None
+    test_windows: int = 0
+    champion_loss: float | None = None
+    gain: float | None = None
+    gain_error: float | None = None
+    parameters: int | None = None
+    bytes: int | None = None
+    latency_ms: float | None = None
+    samples: tuple[str, ...] = ()
+    failures: Mapping[str, str] = field(default_factory=dict)

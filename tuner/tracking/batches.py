@@ -64,12 +64,16 @@ class Status:
 
 @dataclass(frozen=True)
 class Plan:
-    """What some records mean for a run: start record if among them, batches, last status, gaps so far."""
+    """What some records mean for a run: start record if among them, batches, last status, gaps so far.
+
+    ``texts`` are the samples of milestones: path of an artifact -> its content.
+    """
 
     start: Start | None
     batches: tuple[Batch, ...]
     status: Status | None
     gaps: Mapping[str, Gap]
+    texts: Mapping[str, str]
 
 
 def plan(records: Iterable[Record], gaps: Mapping[str, Gap], *, damaged: int = 0, since: int | None = None) -> Plan:
@@ -84,10 +88,13 @@ def plan(records: Iterable[Record], gaps: Mapping[str, Gap], *, damaged: int = 0
     status: Status | None = None
     metrics: list[Metric] = []
     tags: dict[str, str] = {}
+    texts: dict[str, str] = {}
     seen = dict(gaps)
     for record in records:
         match record:
             case Measurement():
+                if record.samples:  # always: which artifacts the store has is not asked
+                    texts[f"samples/milestone-{record.milestone or 0:02d}.txt"] = _numbered(record.samples)
                 for metric in row_metrics(record):
                     if math.isfinite(metric.value):
                         if since is None or metric.step >= since:
@@ -114,7 +121,7 @@ def plan(records: Iterable[Record], gaps: Mapping[str, Gap], *, damaged: int = 0
     if damaged:
         tags["tuner.damaged_lines"] = str(damaged)
     params = {**_texts(start.params), **_texts(flatten(start.spec))} if start else {}
-    return Plan(start, tuple(pack(metrics, params, tags)), status, seen)
+    return Plan(start, tuple(pack(metrics, params, tags)), status, seen, texts)
 
 
 def row_metrics(row: Measurement) -> Iterator[Metric]:
@@ -167,6 +174,11 @@ def cut(text: str, limit: int) -> str:
         return clean
     note = f" ... (cut, {len(clean)} characters)"
     return clean[: limit - len(note)] + note
+
+
+def _numbered(samples: Sequence[str]) -> str:
+    clean = (text.encode("utf-8", "replace").decode() for text in samples)
+    return "\n".join(f"--- sample {number}\n{text}\n" for number, text in enumerate(clean, start=1))
 
 
 def _texts(values: Mapping[str, Any]) -> dict[str, str]:

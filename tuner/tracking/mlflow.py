@@ -66,6 +66,7 @@ class Writer:
         self._client: Any = None
         self._experiment = ""
         self._known: set[str] = set()  # runs this writer has seen in the store
+        self._refused: set[str] = set()  # runs of which a sample could not be stored, and that was told
         self._since: dict[str, int | None] = {}  # run -> the last step stored when this writer met it
 
     def mirror(self, folder: Path, trial: int) -> Mirrored:
@@ -202,6 +203,7 @@ class Writer:
         for batch in done.batches:
             self._log(run, batch)
         note = self._artifact(run, done.start.spec) if done.start else None
+        note = self._samples(run, done.texts) or note
         if done.status is None:
             return note
         if done.status.end_ms is None:
@@ -220,6 +222,21 @@ class Writer:
         except Exception as error:
             self._client.set_tag(run, "tuner.spec", f"not stored: {reason(error)}")
             return f"run {run}: spec.json could not be stored ({reason(error)}); its params and curves are"
+        return None
+
+    def _samples(self, run: str, texts: Mapping[str, str]) -> str | None:
+        """Store samples, one file a milestone; a file sent again is written again with the same content.
+
+        Where only the artifact store refuses, that costs this chunk's texts, and a note the first time.
+        """
+        for path, text in texts.items():
+            try:
+                self._client.log_text(run, text, path)
+            except Exception as error:
+                self._client.set_tag(run, "tuner.samples", f"not stored: {reason(error)}")
+                told, self._refused = run in self._refused, self._refused | {run}
+                note = f"run {run}: {path} could not be stored ({reason(error)}); its params and curves are"
+                return None if told else note
         return None
 
     def _log(self, run: str, batch: Batch) -> None:

@@ -28,6 +28,7 @@ _SETTINGS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
     "MLFLOW_LOGGING_LEVEL": "CRITICAL",  # it logs tracebacks of errors that it raises as well
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
 _CREATION_S = 60.0  # creation takes 1 s on a quiet machine; 16 processes wait for the first
 
@@ -65,17 +66,23 @@ def connect(uri: str) -> Any:
         StoreError: the SQLite file belongs to something else, or its creation is stuck.
         mlflow.exceptions.MlflowException: the store's schema is of another MLflow version.
     """
-    _quiet()
+    quiet()
     from mlflow import MlflowClient
-    from mlflow.utils.file_utils import path_to_local_sqlite_uri
 
+    if (path := sqlite_path(uri)) is not None:
+        create(path)
+    return MlflowClient(absolute(uri))
+
+
+def absolute(uri: str) -> str:
+    """``uri`` so that it means the same from every working folder: MLflow keeps one store per URI text."""
     path = sqlite_path(uri)
     if path is None:
-        return MlflowClient(uri)
-    create(path)
-    # MLflow keeps one store per URI text: a relative one would follow it into another working folder.
+        return uri
+    from mlflow.utils.file_utils import path_to_local_sqlite_uri
+
     _, mark, options = uri.partition("?")
-    return MlflowClient(path_to_local_sqlite_uri(str(path)) + mark + options)
+    return str(path_to_local_sqlite_uri(str(path))) + mark + options
 
 
 def sqlite_path(uri: str) -> Path | None:
@@ -128,7 +135,7 @@ def create(path: Path) -> None:
         ) from error
 
 
-def _quiet() -> None:
+def quiet() -> None:
     """What must be set before MLflow is imported, and its log level where that came first."""
     for key, value in _SETTINGS.items():
         os.environ.setdefault(key, value)
@@ -141,7 +148,7 @@ def _quiet() -> None:
 
 
 def _make(draft: Path) -> None:
-    _quiet()
+    quiet()
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
     from mlflow.utils.file_utils import path_to_local_sqlite_uri
 

@@ -126,7 +126,7 @@ def verify(folder: Path) -> Saved:
     try:
         manifest = json.loads((folder / MANIFEST).read_text())
         spent, last, files = Spent(**manifest["spent"]), manifest["last"], dict(manifest["files"])
-        measurement = None if last is None else Measurement(**{**last, "spent": Spent(**last["spent"])})
+        measurement = None if last is None else _measurement(last)
         reached = int(manifest["reached"])
         weights_sha256 = str(files[WEIGHTS])
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -161,6 +161,11 @@ def load(saved: Saved) -> tuple[dict[str, Tensor], dict[str, Any]]:
         return saved.weights(), saved.state()
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, OSError) as error:
         raise CheckpointError(f"{saved.folder}: does not load ({error}).") from error
+
+
+def _measurement(data: dict[str, Any]) -> Measurement:
+    """As asdict wrote it; manifests from before there were samples have none."""
+    return Measurement(**{**data, "spent": Spent(**data["spent"]), "samples": tuple(data.get("samples", ()))})
 
 
 def _sha256(path: Path) -> str:

@@ -31,6 +31,7 @@ from tuner.train.model.shape import Shape, shape
 from tuner.train.probe import settle
 from tuner.train.text.corpus import open_corpus
 from tuner.train.text.cursor import WINDOWS
+from tuner.train.use.samples import Samples
 
 
 @dataclass(frozen=True)
@@ -69,10 +70,13 @@ class Stretches(L.LightningModule):
                 return
 
 
-def fit(spec: TrialSpec, milestones: int, place: Place, link: Link, code_version: str = "unknown") -> Outcome:
+def fit(
+    spec: TrialSpec, milestones: int, place: Place, link: Link, code_version: str = "unknown", samples: int = 0
+) -> Outcome:
     """Train ``spec`` in ``place.folder``, from its newest good checkpoint if there is one.
 
-    Reports ``milestones`` equal shares of the budget and ten rows between each; returns how it ended. On the CPU,
+    Reports ``milestones`` equal shares of the budget, with ``samples`` texts where there is time for them, and ten
+    rows between each; returns how it ended. The texts change nothing in the training. On the CPU,
     with the same threads and a budget in tokens or FLOPs, a resumed trial is bit-identical to one that was never
     interrupted.
 
@@ -97,7 +101,8 @@ def fit(spec: TrialSpec, milestones: int, place: Place, link: Link, code_version
         module = GPTModule(spec, info.vocab, lambda: meter.progress).to(device)
         module.adopt(setting)
         facts = _facts(spec, info, counts, meter.steps, setting, device, code_version)
-        return _train(Life(module, meter, corpus, place.folder, link, facts), sound)
+        writing = Samples(module.gpt, corpus.tokenizer, samples)
+        return _train(Life(module, meter, corpus, place.folder, link, facts, writing), sound)
 
 
 @contextlib.contextmanager

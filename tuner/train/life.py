@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,6 +22,7 @@ from tuner.train.model.memory import evaluation_tokens
 from tuner.train.model.module import GPTModule
 from tuner.train.text.corpus import Corpus
 from tuner.train.text.cursor import evaluation_windows
+from tuner.train.use.samples import Samples
 
 
 class Link(Protocol):
@@ -45,9 +47,17 @@ class Life(Callback):
     """What happens after a step: rows, milestones, checkpoints, verdicts; and the outcome, once there is one."""
 
     def __init__(
-        self, module: GPTModule, meter: Meter, corpus: Corpus, folder: Path, link: Link, facts: dict[str, Any]
+        self,
+        module: GPTModule,
+        meter: Meter,
+        corpus: Corpus,
+        folder: Path,
+        link: Link,
+        facts: dict[str, Any],
+        samples: Samples,
     ) -> None:
         self.module, self.meter, self.corpus, self.folder, self.link = module, meter, corpus, folder, link
+        self.samples = samples
         self.record = {"trial": module.spec.as_data(), "facts": facts}
         info = corpus.info
         self.tokens_per_byte = info.tokens[1] / info.bytes[1]
@@ -65,6 +75,7 @@ class Life(Callback):
         self.last = sound[0]
         self.module.restore(*checkpoint.load(self.last))
         self.meter.restore(self.last.spent, self.last.reached)
+        self.samples.resume(self.last.spent.seconds)
         if self.last.last is not None:
             self._obey(self.link.report(self.last.last))
 
@@ -108,16 +119,18 @@ class Life(Callback):
             self.link.report(self._measured(metrics, None))
             self._leave()
             return
-        while (milestone := self.meter.due) is not None and self.outcome is None:
-            self._milestone(milestone, metrics)
-
-    def _milestone(self, milestone: int, metrics: dict[str, float]) -> None:
-        """First the checkpoint, then the report: what the driver has heard is on disk."""
         if not math.isfinite(metrics["val_loss"]):
-            self.outcome = Outcome(State.DIVERGED, f"validation loss {metrics['val_loss']} at milestone {milestone}")
+            loss = metrics["val_loss"]
+            self.outcome = Outcome(State.DIVERGED, f"validation loss {loss} at milestone {self.meter.due}")
             return
+        samples = self.samples.draw(self.meter.spent.seconds, last=self.meter.done)
+        while (milestone := self.meter.due) is not None and self.outcome is None:
+            self._milestone(milestone, metrics, samples)
+
+    def _milestone(self, milestone: int, metrics: dict[str, float], samples: tuple[str, ...]) -> None:
+        """First the checkpoint, then the report: what the driver has heard is on disk."""
         self.meter.reached = milestone
-        measurement = self._measured(metrics, milestone)
+        measurement = replace(self._measured(metrics, milestone), samples=samples)
         self._save(measurement)
         self._obey(self.link.report(measurement))
 

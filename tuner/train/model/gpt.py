@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tuner.spec.parts.model import ModelSpec
+from tuner.train.model.cache import Attended, Cache, Layer
 from tuner.train.model.shape import hidden_width, padded
 
 NORMS: dict[str, Callable[[int], nn.Module]] = {
@@ -44,6 +45,13 @@ class Rotary(nn.Module):
         a, b = x.chunk(2, dim=-1)
         return torch.cat((a * cos - b * sin, a * sin + b * cos), dim=-1)
 
+    def turns(self) -> tuple[Tensor, Tensor]:
+        """Two tables (context, Q): a head at a position is turned by the sum of its product with the first one's row
+        and the product of its halves, exchanged, with the second one's.
+        """
+        cos, sin = cast(Tensor, self.cos), cast(Tensor, self.sin)
+        return torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)
+
 
 class Attention(nn.Module):
     """Causal multi-head attention through torch's fused kernel; groups of heads may share keys and values.
@@ -56,6 +64,7 @@ class Attention(nn.Module):
         super().__init__()
         self.heads, self.kv_heads = spec.head_count, spec.kv_head_count
         self.head_width = spec.width // self.heads
+        self.context = context
         self.qk_norm = spec.qk_norm
         self.dropout = spec.dropout
         self.query = nn.Linear(spec.width, spec.width, bias=False)
@@ -64,8 +73,8 @@ class Attention(nn.Module):
         self.out = nn.Linear(spec.width, spec.width, bias=False)
         self.rotary = Rotary(self.head_width, context) if spec.positions == "rotary" else None
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, T, W) -> (B, T, W)."""
+    def forward(self, x: Tensor, layer: Layer | None = None) -> Tensor:
+        """(B, T, W) -> (B, T, W); what later tokens need is left in ``layer``."""
         b, t, w = x.shape
         stacked = torch.cat((self.query.weight, self.key.weight, self.value.weight))
         heads = F.linear(x, stacked).view(b, t, -1, self.head_width).transpose(1, 2)
@@ -74,10 +83,27 @@ class Attention(nn.Module):
             q, k = F.rms_norm(q, (self.head_width,)), F.rms_norm(k, (self.head_width,))
         if self.rotary is not None:
             q, k = self.rotary(q), self.rotary(k)
+        if layer is not None:
+            layer.attended = Attended.of(stacked, k, v, self.context)
         dropout = self.dropout if self.training else 0.0
         grouped = self.kv_heads < self.heads
         y = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True, enable_gqa=grouped)
         return cast(Tensor, self.out(y.transpose(1, 2).reshape(b, t, w)))
+
+    def step(self, x: Tensor, past: Attended, turn: tuple[Tensor, Tensor] | None) -> Tensor:
+        """The next token of each sequence, (B, W) -> (B, W); ``turn`` has the rows of Rotary.turns for its place."""
+        b, groups, width = x.shape[0], self.kv_heads, self.head_width
+        heads = F.linear(x, past.stacked).view(b, -1, width)
+        qk, v = torch.split(heads, [self.heads + groups, groups], dim=1)
+        if self.qk_norm:
+            qk = F.rms_norm(qk, (width,))
+        if turn is not None:
+            qk = torch.addcmul(qk * turn[0], qk.roll(width // 2, -1), turn[1])
+        q, k = torch.split(qk, [self.heads, groups], dim=1)
+        keys, values = past.add(k, v)
+        # the queries that share a key are to it what a sequence of tokens is: nothing has to be repeated
+        y = F.scaled_dot_product_attention(q.reshape(b, groups, -1, width), keys, values)
+        return F.linear(y.reshape(b, -1), self.out.weight)
 
 
 class FeedForward(nn.Module):
@@ -106,13 +132,24 @@ class ShortConvolution(nn.Module):
         super().__init__()
         self.shares = nn.ParameterList(torch.zeros(width) for _ in range(reach))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, T, W) -> (B, T, W)."""
+    def forward(self, x: Tensor, reads: list[Tensor] | None = None) -> Tensor:
+        """(B, T, W) -> (B, T, W); what later tokens need is left in ``reads``."""
         reach, tokens = len(self.shares), x.shape[1]
+        if reads is not None:
+            reads[:] = [x[:, -back] for back in range(1, min(reach, tokens) + 1)]
         past = F.pad(x, (0, 0, reach, 0))
         for back, share in enumerate(self.shares, start=1):
             x = torch.addcmul(x, past[:, reach - back : reach - back + tokens], share)
         return x
+
+    def step(self, x: Tensor, reads: list[Tensor]) -> Tensor:
+        """The next token of each sequence, (B, W) -> (B, W)."""
+        y = x
+        for before, share in zip(reads, self.shares, strict=False):
+            y = torch.addcmul(y, before, share)
+        reads.insert(0, x)
+        del reads[len(self.shares) :]
+        return y
 
 
 class Block(nn.Module):
@@ -128,10 +165,18 @@ class Block(nn.Module):
         self.mlp = FeedForward(spec)
         self.dropout = nn.Dropout(spec.dropout)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, T, W) -> (B, T, W)."""
-        x = x + self.dropout(self.attention(self.conv_attention(self.norm_attention(x))))
-        return cast(Tensor, x + self.dropout(self.mlp(self.conv_mlp(self.norm_mlp(x)))))
+    def forward(self, x: Tensor, layer: Layer | None = None) -> Tensor:
+        """(B, T, W) -> (B, T, W); what later tokens need is left in ``layer``."""
+        first, second = (None, None) if layer is None else (layer.attention_reads, layer.mlp_reads)
+        x = x + self.dropout(self.attention(self.conv_attention(self.norm_attention(x), first), layer))
+        return cast(Tensor, x + self.dropout(self.mlp(self.conv_mlp(self.norm_mlp(x), second))))
+
+    def step(self, x: Tensor, layer: Layer, turn: tuple[Tensor, Tensor] | None) -> Tensor:
+        """The next token of each sequence, (B, W) -> (B, W), without dropout."""
+        assert layer.attended is not None
+        read = self.conv_attention.step(self.norm_attention(x), layer.attention_reads)
+        x = x + self.attention.step(read, layer.attended, turn)
+        return cast(Tensor, x + self.mlp(self.conv_mlp.step(self.norm_mlp(x), layer.mlp_reads)))
 
 
 class Smear(nn.Module):
@@ -144,6 +189,10 @@ class Smear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, W) -> (B, T, W)."""
         return x + self.share * F.pad(x[:, :-1], (0, 0, 1, 0))
+
+    def step(self, x: Tensor, before: Tensor) -> Tensor:
+        """The next token of each sequence, (B, W) -> (B, W), after the embedding ``before`` it."""
+        return torch.addcmul(x, self.share, before)
 
 
 class GPT(nn.Module):
@@ -175,8 +224,22 @@ class GPT(nn.Module):
             else:
                 nn.init.normal_(parameter, std=0.02 / math.sqrt(2 * self.spec.depth))
 
-    def forward(self, ids: Tensor) -> Tensor:
-        """ids (B, T) -> logits (B, T, vocabulary); what pads the vocabulary is computed and left out."""
+    def cache(self) -> Cache:
+        """An empty memory for ``forward``."""
+        rotary = cast(Block, self.blocks[0]).attention.rotary
+        return Cache([Layer() for _ in self.blocks], turns=None if rotary is None else rotary.turns())
+
+    def forward(self, ids: Tensor, cache: Cache | None = None) -> Tensor:
+        """ids (B, T) -> logits (B, T, vocabulary); what pads the vocabulary is computed and left out.
+
+        With a ``cache`` ids go on from what it remembers, and the logits are those after the last id alone,
+        (B, 1, vocabulary): first the T ids of a beginning, then one id a call, in evaluation mode.
+
+        Raises:
+            ValueError: the cache is full, or is given several ids and remembers some already.
+        """
+        if cache is not None:
+            return self._logits(self._read(ids, cache)[:, None])
         x = self.tokens(ids)
         if self.positions is not None:
             x = x + self.positions.weight[: ids.shape[1]]
@@ -185,6 +248,33 @@ class GPT(nn.Module):
         x = self.dropout(x)
         for block in self.blocks:
             x = block(x)
+        return self._logits(x)
+
+    def _read(self, ids: Tensor, cache: Cache) -> Tensor:
+        """ids (B, T) into the cache -> what the last block makes of the last of them, (B, W)."""
+        start, end = cache.length, cache.length + ids.shape[1]
+        if end > self.context or (start and end > start + 1):
+            raise ValueError(f"a cache of {start} of {self.context} tokens takes no {ids.shape[1]} more; begin anew.")
+        x = self.tokens(ids)
+        if self.positions is not None:
+            x = x + self.positions.weight[start:end]
+        last = x[:, -1]
+        if not start:
+            if self.smear is not None:
+                x = self.smear(x)
+            for block, layer in zip(self.blocks, cache.layers, strict=True):
+                x = block(x, layer)
+            x = x[:, -1]
+        else:
+            x = last if self.smear is None else self.smear.step(last, cast(Tensor, cache.embedding))
+            turn = None if cache.turns is None else (cache.turns[0][start], cache.turns[1][start])
+            for block, layer in zip(self.blocks, cache.layers, strict=True):
+                x = cast(Block, block).step(x, layer, turn)
+        cache.length, cache.embedding = end, last
+        return cast(Tensor, x)
+
+    def _logits(self, x: Tensor) -> Tensor:
+        """(B, T, W) -> (B, T, vocabulary)."""
         x = self.norm(x)
         logits = F.linear(x, self.tokens.weight if self.head is None else self.head.weight)[..., : self.vocab]
         if self.spec.softcap is not None:

@@ -102,7 +102,7 @@ def _stdlib(data: DataSpec) -> Source:
 
 
 def _text(data: DataSpec) -> Source:
-    files = _matches(data.path or "")
+    files = matches(data.path or "")
 
     def documents() -> Iterator[Document]:
         for path in files:
@@ -122,7 +122,7 @@ def _text(data: DataSpec) -> Source:
 
 def _rows(data: DataSpec) -> Source:
     kind, column = data.source, data.column or ""
-    files = _matches(data.path or "")
+    files = matches(data.path or "")
     if not any(path.stat().st_size for path in files):
         raise DataError(
             f"data.path: {data.path} is empty: expected {kind} rows with a column '{column}'; check the path"
@@ -187,7 +187,12 @@ def _hub(data: DataSpec) -> Source:
     return Source(f"the data set {name}", digest([*request, name]), documents)
 
 
-def _matches(pattern: str) -> list[Path]:
+def matches(pattern: str) -> list[Path]:
+    """The files that a path or a glob means, sorted.
+
+    Raises:
+        DataError: there is none.
+    """
     path = Path(pattern).expanduser()
     if path.is_file():
         return [path]

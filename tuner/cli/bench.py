@@ -1,0 +1,86 @@
+"""The doors of ``tuner bench``: each measures one thing side by side with something outside ourselves.
+Options and one call each; the measuring is done in tuner/bench/.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from tuner.study.command import errors_as_sentences
+
+bench = typer.Typer(help="Measure this machine against something outside ourselves.", no_args_is_help=True)
+
+
+@bench.command("trial")
+def bench_trial(
+    pairs: Annotated[int, typer.Option(min=1, help="alternating pairs; the median counts")] = 5,
+    steps: Annotated[int, typer.Option(min=20, help="optimizer steps of a trial")] = 400,
+    depth: Annotated[int, typer.Option(min=1)] = 4,
+    width: Annotated[int, typer.Option(min=8)] = 128,
+    context: Annotated[int, typer.Option(min=2, help="tokens a sequence")] = 64,
+    batch: Annotated[int, typer.Option(min=1, help="sequences a step")] = 12,
+    optim: Annotated[str, typer.Option(help="adamw or muon")] = "adamw",
+    threads: Annotated[int | None, typer.Option(min=1, help="of each side [default: all cores]")] = None,
+) -> None:
+    """A whole trial, with tracking, milestones and checkpoints, against the same model in a bare PyTorch loop."""
+    from tuner.bench.lab import Case
+    from tuner.bench.trial import compare_trial
+    from tuner.run.local import cores
+
+    with errors_as_sentences():
+        compare_trial(Case(depth, width, batch, context, steps), pairs, optim, threads or cores())
+
+
+@bench.command("generate")
+def bench_generate(
+    pairs: Annotated[int, typer.Option(min=1, help="alternating pairs; the median counts")] = 5,
+    depth: Annotated[int, typer.Option(min=1)] = 4,
+    width: Annotated[int, typer.Option(min=8)] = 128,
+    context: Annotated[int, typer.Option(min=2, help="tokens the model sees")] = 256,
+    tokens: Annotated[int, typer.Option(min=1, help="tokens to generate")] = 256,
+) -> None:
+    """Tokens a second of generation with the key-value cache, against recomputing the window for each token."""
+    from tuner.bench.generate import compare_generation
+
+    with errors_as_sentences():
+        compare_generation(pairs, depth, width, context, tokens)
+
+
+@bench.command("shapes")
+def bench_shapes(rounds: Annotated[int, typer.Option(min=1, help="rounds in turns; the median counts")] = 3) -> None:
+    """Tokens a second: precision auto against fp32 and bf16, and workers against threads, for a few shapes."""
+    from tuner.bench.shapes import LARGE, MIDDLE, SMALL, compare_shapes
+
+    with errors_as_sentences():
+        compare_shapes(rounds, [MIDDLE, LARGE], [SMALL, MIDDLE, LARGE])
+
+
+@bench.command("workers")
+def bench_workers(
+    pairs: Annotated[int, typer.Option(min=1, help="alternating pairs; the median counts")] = 3,
+) -> None:
+    """Tokens a second: two workers of one thread against one worker of two threads, at width 128."""
+    from tuner.bench.shapes import MIDDLE, compare_ways
+
+    with errors_as_sentences():
+        compare_ways(pairs, [MIDDLE], [(1, 2), (2, 1)])
+
+
+@bench.command("tracking")
+def bench_tracking(
+    pairs: Annotated[int, typer.Option(help="alternating rounds; the median counts")] = 3,
+) -> None:
+    """Training time and exit delay with MLflow present, absent from the start, and none at all."""
+    from tuner.bench.tracking import compare_tracking
+
+    compare_tracking(pairs)
+
+
+@bench.command("data")
+def bench_data(megabytes: Annotated[int, typer.Option("--mb", help="size of the text")] = 200) -> None:
+    """Time and peak memory of tokenising a large text file."""
+    from tuner.bench.data import measure_tokenising
+
+    measure_tokenising(megabytes)

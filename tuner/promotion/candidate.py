@@ -1,0 +1,131 @@
+"""The candidate: a frozen record of the checkpoint that somebody wants to promote; its hash is its identity.
+Made from a study's records; nothing here looks at a file, a model or a registry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from tuner.search.history import StudyRecord, TrialRecord
+from tuner.spec.errors import StoreError
+from tuner.spec.parts.scalars import digest
+from tuner.spec.records import Value
+from tuner.spec.study import StudySpec
+
+NAMED = ("mlflow_run", "checkpoint", "checkpoint_sha256")
+"""Facts that have a field of their own."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Which checkpoint, of which trial, and all that its judgement stands on.
+
+    ``values`` are the final values of complete trials that differ from it in nothing but the seed, by seed, its own
+    among them; ``looked_at`` is how many different settings it was chosen from; ``noise`` the deviation between the
+    repeats of any settings in its study, from ``repeats`` of them beyond the first, None where there are none.
+    """
+
+    model: str
+    study: str
+    trial: int
+    state: str
+    run: str | None
+    checkpoint: str | None
+    sha256: str | None
+    metric: str
+    value: float | None
+    values: Mapping[str, float]
+    looked_at: int
+    noise: float | None
+    repeats: int
+    budget: str
+    spec: Mapping[str, Any]
+    point: Mapping[str, Value]
+    facts: Mapping[str, Value]
+
+    @property
+    def record(self) -> str:
+        """16 hex digits: the same checkpoint of the same trial for the same model is the same record."""
+        return digest([self.model, self.study, self.trial, self.run, self.checkpoint, self.sha256])[:16]
+
+    def as_data(self) -> dict[str, Any]:
+        """JSON-ready data that ``read`` reads back."""
+        return {**asdict(self), "values": dict(self.values), "spec": dict(self.spec), "facts": dict(self.facts)}
+
+    @classmethod
+    def read(cls, data: Mapping[str, Any]) -> Candidate:
+        return cls(**data)
+
+
+def choose(record: StudyRecord, number: int | None) -> TrialRecord:
+    """The trial with ``number``, or the best complete one where it is None.
+
+    Raises:
+        StoreError: there is none.
+    """
+    if number is None:
+        best = next((trial for trial in record.ranked() if trial.value is not None), None)
+        if best is None:
+            raise StoreError(f"study '{record.name}' has no complete trial; run its search first.")
+        return best
+    for trial in record.trials:
+        if trial.number == number:
+            return trial
+    raise StoreError(f"study '{record.name}' has no trial {number}; it has {len(record.trials)} trials.")
+
+
+def nominate(record: StudyRecord, trial: TrialRecord) -> Candidate:
+    """The candidate record of a trial."""
+    study = StudySpec.model_validate(record.spec)
+    families = _families(study, record)
+    family = study.resolve(trial.point).model_dump(mode="json", exclude={"seed"})
+    facts = {name: value for name, value in trial.facts.items() if name not in NAMED}
+    deviation, repeats = _pooled(list(families.values()))
+    return Candidate(
+        model=study.promotion.model or record.name,
+        study=record.name,
+        trial=trial.number,
+        state=trial.state,
+        run=_text(trial.facts.get("mlflow_run")),
+        checkpoint=_text(trial.facts.get("checkpoint")),
+        sha256=_text(trial.facts.get("checkpoint_sha256")),
+        metric=record.metric,
+        value=trial.value,
+        values=families.get(digest(family), {}),
+        looked_at=len(families),
+        noise=deviation,
+        repeats=repeats,
+        budget=str(study.resolve(trial.point).budget),
+        spec=study.resolve(trial.point).as_data(),
+        point=dict(trial.point),
+        facts=facts,
+    )
+
+
+def _families(study: StudySpec, record: StudyRecord) -> dict[str, dict[str, float]]:
+    """Settings but for the seed (their digest) -> seed -> final value, complete trials only."""
+    families: dict[str, dict[str, float]] = {}
+    for trial in record.trials:
+        if trial.value is not None:
+            spec = study.resolve(trial.point)
+            family = digest(spec.model_dump(mode="json", exclude={"seed"}))
+            families.setdefault(family, {}).setdefault(str(spec.seed), trial.value)
+    return families
+
+
+def _pooled(families: list[dict[str, float]]) -> tuple[float | None, int]:
+    """Standard deviation within families of repeats, pooled over them, and its degrees of freedom; None and 0 where
+    nothing was repeated.
+    """
+    squares, freedom = 0.0, 0
+    for values in families:
+        mean = sum(values.values()) / len(values)
+        squares += sum((value - mean) ** 2 for value in values.values())
+        freedom += len(values) - 1
+    return ((squares / freedom) ** 0.5 if freedom else None), freedom
+
+
+def _text(value: Value) -> str | None:
+    return None if value is None else str(value)

@@ -1,0 +1,66 @@
+"""How much better a candidate must be before it is not luck: seeds, windows, and the choice among many.
+Pure arithmetic on losses; thresholds come from the settings, sentences from the gates.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from statistics import NormalDist
+
+ASSUMED = 0.005
+"""Deviation between seeds as a share of the loss, where a study has too few repeats to tell its own.
+
+Measured on char-Shakespeare at 4 x 128: 0.2 to 0.3 % of the loss; smaller budgets scatter more.
+"""
+
+TRUSTED = 4
+"""Repeats beyond the first of each settings from which on a study's own deviation is believed alone."""
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """What is known of luck: the deviation between seeds (nats), and the seeds of both sides."""
+
+    deviation: float
+    candidate: int = 1
+    champion: int = 1
+    looked_at: int = 1
+
+
+def deviation(set_: float | None, measured: float | None, repeats: int, loss: float) -> float:
+    """The deviation between seeds in nats: as set, else as measured by ``repeats``, at least the assumed one where
+    those are few.
+    """
+    if set_ is not None:
+        return set_
+    assumed = ASSUMED * loss
+    if measured is None:
+        return assumed
+    return measured if repeats >= TRUSTED else max(measured, assumed)
+
+
+def needed(seeds: Seeds, error: float, confidence: float) -> float:
+    """The gain in nats from which on the candidate is better than the champion with ``confidence``, one-sided.
+
+    ``error`` is the standard error of the gain over the windows of the test part. A candidate with one seed is the
+    luckiest of n = ``looked_at``: the largest of n normal values has a mean above zero (Blom's approximation, 1958:
+    the quantile at (n - 3/8) / (n + 1/4)) and is below quantile c^(1/n) with probability c. One with more seeds is
+    judged by the others (see ``fair_gain``), which nobody has selected. Means add up, what scatters adds in squares.
+    """
+    normal = NormalDist()
+    z = normal.inv_cdf(confidence)
+    mean, own = 0.0, z * seeds.deviation / math.sqrt(max(1, seeds.candidate - 1))
+    if seeds.candidate == 1:
+        n = max(1, seeds.looked_at)
+        mean = normal.inv_cdf((n - 0.375) / (n + 0.25)) * seeds.deviation
+        own = normal.inv_cdf(confidence ** (1 / n)) * seeds.deviation - mean
+    rest = z * math.hypot(seeds.deviation / math.sqrt(seeds.champion), error)
+    return mean + math.hypot(own, rest)
+
+
+def fair_gain(gain: float, value: float, others: list[float]) -> float:
+    """The gain without the candidate's own luck: its distance from the mean of the same settings with other seeds."""
+    if not others:
+        return gain
+    return gain - (sum(others) / len(others) - value)

@@ -1,0 +1,103 @@
+"""The model card: what a packaged model is, how it was found and judged, and what it is not, as Markdown.
+Words about records; nothing here measures or decides.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from tuner.promotion.candidate import Candidate
+from tuner.promotion.gates import Answer
+from tuner.spec.records import Evidence
+
+
+def card(candidate: Candidate, evidence: Evidence, answers: Sequence[Answer], overridden: Sequence[str]) -> str:
+    """The card of a package."""
+    facts, spec = candidate.facts, candidate.spec
+    parts = [
+        f"# {candidate.model}",
+        f"Trial {candidate.trial} of study `{candidate.study}`: a GPT of {spec['model']['depth']} layers x "
+        f"{spec['model']['width']}, {_number(evidence.parameters)} parameters, context {spec['data']['context']}.",
+        *_warning(overridden),
+        _table(
+            "Data",
+            {
+                "source": _source(spec["data"]),
+                "text fingerprint": facts.get("data_fingerprint"),
+                "tokenizer": f"{spec['data']['tokenizer']['kind']}, vocabulary {facts.get('vocab')}, "
+                f"fingerprint {facts.get('tokenizer_fingerprint')}",
+                "split (train, validation, test)": ", ".join(f"{share:g}" for share in spec["data"]["split"]),
+            },
+        ),
+        _table(
+            "Losses (nats a token)",
+            {
+                "validation": _loss(evidence.val_loss),
+                f"test, {evidence.test_windows} windows, 95 %": _loss(evidence.test_loss, evidence.test_error),
+                "against the champion before, same windows": _gain(evidence),
+                "other seeds, " + candidate.metric: ", ".join(f"{v:.4f}" for v in candidate.values.values()),
+            },
+        ),
+        _table(
+            "How it was found",
+            {
+                "budget": candidate.budget,
+                "FLOPs": _flops(candidate),
+                "chosen from": f"{candidate.looked_at} settings, by {candidate.metric}",
+                "searched": ", ".join(f"{path} = {value}" for path, value in candidate.point.items()) or "nothing",
+                "seed": spec["seed"],
+                "code": facts.get("code_version"),
+                "MLflow run": candidate.run,
+                "weights sha256": candidate.sha256,
+            },
+        ),
+        "## Gates\n\n" + "\n".join(f"- **{one.gate}**: {one.result}. {one.sentence}" for one in answers),
+        "## Samples\n\n" + "\n\n".join("```\n" + text.replace("```", "'''") + "\n```" for text in evidence.samples),
+        "## Limits\n\nIt continues text like the one it was trained on, and knows nothing else: no facts, no "
+        "instructions, no safety training. What it read it may repeat. It looks back "
+        f"{spec['data']['context']} tokens. Its losses hold for the text above alone.",
+        "## Use\n\n```python\nimport mlflow\n"
+        f'model = mlflow.pyfunc.load_model("models:/{candidate.model}@champion")\n'
+        'model.predict([{"prompt": "To be"}], params={"max_tokens": 50, "seed": 1})\n'
+        'model.predict([{"text": "a text to score"}])\n```',
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _warning(overridden: Sequence[str]) -> list[str]:
+    if not overridden:
+        return []
+    return [f"**Promoted against its gates by an override: {', '.join(overridden)}.**"]
+
+
+def _table(title: str, rows: dict[str, object]) -> str:
+    lines = [f"| {name} | {str(value).replace('|', '/')} |" for name, value in rows.items() if value not in (None, "")]
+    return f"## {title}\n\n| | |\n|---|---|\n" + "\n".join(lines)
+
+
+def _source(data: dict[str, object]) -> str:
+    return ", ".join(
+        f"{name} {data[name]}" for name in ("source", "path", "name", "revision", "column") if data.get(name)
+    )
+
+
+def _number(value: int | None) -> str:
+    return "unknown" if value is None else f"{value:,}"
+
+
+def _loss(value: float | None, error: float | None = None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4f}" + (f" ± {1.96 * error:.4f}" if error is not None and math.isfinite(error) else "")
+
+
+def _gain(evidence: Evidence) -> str:
+    if evidence.gain is None or evidence.gain_error is None:
+        return ""
+    return f"{evidence.gain:+.4f} ± {1.96 * evidence.gain_error:.4f} better"
+
+
+def _flops(candidate: Candidate) -> str:
+    flops = candidate.facts.get("flops")
+    return f"{flops:.3g}" if isinstance(flops, int | float) else ""

@@ -1,0 +1,211 @@
+"""Promotion from end to end: nominate, look, judge, package, and hand over to the ceremony; rollback likewise.
+Commands and pages call these; what needs torch is done by the ``Hands`` they bring, in a process of its own.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from tuner.promotion.candidate import Candidate, choose, nominate
+from tuner.promotion.ceremony import Ceremony, Proposal
+from tuner.promotion.gates import Answer, Case, Champion, blocking, judge
+from tuner.promotion.ledger import Entry, Ledger, Stage
+from tuner.promotion.package.card import card
+from tuner.promotion.package.folder import as_mlflow, describe, gather, verify
+from tuner.promotion.registry import Registry
+from tuner.search.history import read_study
+from tuner.search.storage import open_storage
+from tuner.spec.disk import hold, release
+from tuner.spec.errors import PromotionError, TunerError
+from tuner.spec.parts.promotion import PromotionSettings
+from tuner.spec.records import Evidence
+
+
+class Hands(Protocol):
+    """What loads models, away from this process."""
+
+    def examine(self, checkpoint: Path, champion: Path | None, test_tokens: int | None) -> Evidence: ...
+
+    def prove(self, folder: Path) -> None:
+        """Raises TunerError where the plain model folder does not load or generates nothing."""
+
+
+@dataclass(frozen=True)
+class Desk:
+    """Where promotions are written: the trial store, MLflow, the folder of corpora, and who acts."""
+
+    store: str
+    mlflow: str
+    corpora: Path
+    actor: str
+    hands: Hands
+
+    @property
+    def ledger(self) -> Ledger:
+        return Ledger(self.store)
+
+    @property
+    def registry(self) -> Registry:
+        return Registry(self.mlflow)
+
+    @property
+    def ceremony(self) -> Ceremony:
+        return Ceremony(self.ledger, self.registry, self.hands.prove)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A candidate with what was found and what the gates say. ``crowned`` is its version where it reigns already."""
+
+    candidate: Candidate
+    evidence: Evidence
+    answers: list[Answer]
+    champion: Champion | None
+    crowned: int | None = None
+
+    def blocking(self, overridden: bool = False) -> list[Answer]:
+        return blocking(self.answers, overridden)
+
+
+def actor() -> str:
+    """Who acts: TUNER_ACTOR, else user@host."""
+    return os.environ.get("TUNER_ACTOR") or f"{_user()}@{socket.gethostname()}"
+
+
+def consider(desk: Desk, study: str, number: int | None) -> Judged:
+    """Nominate a trial (the best where ``number`` is None), look at its checkpoint and judge it.
+
+    Raises:
+        StoreError: no such study or trial.
+        PromotionError: MLflow cannot be reached.
+    """
+    record = read_study(open_storage(desk.store), study)
+    candidate = nominate(record, choose(record, number))
+    champion = reigning(desk, candidate.model)
+    if champion is not None and champion.candidate is not None and champion.candidate.record == candidate.record:
+        return Judged(candidate, Evidence(), [], champion, champion.version)
+    settings = PromotionSettings.model_validate(record.spec.get("promotion", {}))
+    with tempfile.TemporaryDirectory(prefix="tuner-champion-") as place:
+        fetched = None if champion is None else desk.registry.fetch(candidate.model, champion.version, Path(place))
+        evidence = Evidence()
+        if candidate.checkpoint is not None:
+            evidence = desk.hands.examine(Path(candidate.checkpoint), fetched, settings.test_tokens)
+    return Judged(candidate, evidence, judge(Case(candidate, evidence, champion, settings)), champion)
+
+
+def promote(desk: Desk, judged: Judged, reason: str, overridden: bool = False) -> int:
+    """Make a judged candidate champion; returns its version.
+
+    Raises:
+        PromotionError: a gate is closed, or as Ceremony.promote says.
+    """
+    if judged.crowned is not None:
+        return judged.crowned
+    closed, against = judged.blocking(overridden), judged.blocking() if overridden else []
+    one = judged.candidate
+    if closed or one.checkpoint is None or one.sha256 is None or one.run is None:
+        names = ", ".join(answer.gate for answer in closed) or "complete"
+        raise PromotionError(f"trial {one.trial} of '{one.study}' is not promoted; closed gates: {names}.")
+    proposal = Proposal(
+        model=one.model,
+        action="promote",
+        actor=desk.actor,
+        reason=required(reason),
+        record=one.record,
+        before=None if judged.champion is None else judged.champion.version,
+        run=one.run,
+        sha256=one.sha256,
+        overridden=tuple(answer.gate for answer in against),
+        answers=tuple(judged.answers),
+        candidate=one.as_data(),
+    )
+    trial = Path(one.checkpoint).parent.parent
+    fresh = hold(trial)
+    try:
+        with tempfile.TemporaryDirectory(prefix="tuner-package-") as place:
+            folder, around = Path(place) / "model", Path(place) / "mlflow"
+            gather(Path(one.checkpoint), desk.corpora / str(one.facts.get("data_fingerprint")), folder)
+            words = card(one, judged.evidence, judged.answers, proposal.overridden)
+            describe(folder, words, judged.evidence.samples, proposal.as_data())
+            as_mlflow(folder, around)
+            return desk.ceremony.promote(proposal, around)
+    except TunerError:
+        if fresh and desk.ceremony.pending(one.model) is None:
+            release(trial)
+        raise
+
+
+def rollback(desk: Desk, model: str, to: int | None, reason: str) -> tuple[int, int]:
+    """Make a former champion champion again, the last one before the present where ``to`` is None.
+
+    Returns the versions before and after.
+
+    Raises:
+        PromotionError: there is no such former champion, it reigns already, or as Ceremony.rollback says.
+        CheckpointError: its package does not verify.
+    """
+    now, history = desk.registry.champion(model), desk.ledger.history(model)
+    former = list(dict.fromkeys(entry.after for entry in reversed(history) if entry.stage is Stage.DONE))
+    others = [version for version in former if version != now]
+    version = to if to is not None else next(iter(others), None)
+    if version is None or version not in former:
+        known = ", ".join(map(str, sorted(others))) or "none"
+        raise PromotionError(f"'{model}' has no former champion{'' if to is None else f' {to}'}; there is: {known}.")
+    if version == now:
+        raise PromotionError(f"version {version} of '{model}' is the champion already.")
+    with tempfile.TemporaryDirectory(prefix="tuner-verify-") as place:
+        kept = Proposal.read(verify(desk.registry.fetch(model, version, Path(place))))
+    proposal = Proposal(
+        model=model,
+        action="rollback",
+        actor=desk.actor,
+        reason=required(reason),
+        record=kept.record,
+        before=now,
+        run=kept.run,
+        sha256=kept.sha256,
+        overridden=kept.overridden,
+        answers=(),
+        candidate=kept.candidate,
+    )
+    desk.ceremony.rollback(proposal, version)
+    return now or 0, version
+
+
+def reigning(desk: Desk, model: str) -> Champion | None:
+    """The champion as the registry has it, with its record from the ledger."""
+    version = desk.registry.champion(model)
+    if version is None:
+        return None
+    told = announced(desk.ledger.history(model), version)
+    return Champion(version, Candidate.read(told.candidate) if told is not None and told.candidate else None)
+
+
+def announced(history: list[Entry], version: int) -> Entry | None:
+    """The row that announced a version, with its candidate and gates; None for one that the ledger does not know."""
+    told = (e for e in reversed(history) if e.after == version and e.stage is Stage.INTENT and e.action == "promote")
+    return next(told, None)
+
+
+def required(reason: str) -> str:
+    """A reason that says something.
+
+    Raises:
+        PromotionError: it is empty.
+    """
+    if not reason.strip():
+        raise PromotionError("a champion is never moved without a reason; say why with --reason.")
+    return reason.strip()
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        return f"uid {os.getuid()}"

@@ -1,0 +1,176 @@
+"""What the promotion commands do and print: promote, resume, undo, rollback, history, champion, export.
+Words and exit codes; the deeds are promotion's.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from tuner.promotion.ceremony import replay
+from tuner.promotion.gates import Answer, Result
+from tuner.promotion.ledger import Entry, Stage
+from tuner.promotion.promote import Desk, announced, consider, promote, rollback
+from tuner.promotion.registry import CHAMPION
+from tuner.spec.errors import PromotionError
+
+MARKS = {Result.PASS: ("●", "green"), Result.FAIL: ("✕", "red"), Result.COULD_NOT_RUN: ("?", "yellow")}
+
+
+def run_promote(
+    console: Console, desk: Desk, study: str, number: int | None, reason: str, override: bool, dry_run: bool
+) -> None:
+    """Judge a trial, print every gate, and promote it where they are open.
+
+    Raises:
+        PromotionError: a gate is closed, or the ceremony cannot begin or end.
+    """
+    with console.status("looking at the checkpoint"):
+        judged = consider(desk, study, number)
+    one = judged.candidate
+    if judged.crowned is not None:
+        console.print(f"trial {one.trial} of {study} is the champion already: {one.model} version {judged.crowned}")
+        return
+    console.print(Text(f"trial {one.trial} of {study}, for the model {one.model}"))
+    print_gates(console, judged.answers)
+    closed = judged.blocking(override)
+    if dry_run:
+        console.print("dry run: nothing was written; " + (f"{len(closed)} gates closed" if closed else "it would pass"))
+        if closed:
+            raise PromotionError(f"trial {one.trial} of '{study}' would not be promoted.")
+        return
+    if closed:
+        names = ", ".join(answer.gate for answer in closed)
+        hint = "" if override else " `--override` with a --reason promotes it all the same, marked for ever."
+        raise PromotionError(f"trial {one.trial} of '{study}' is not promoted; closed gates: {names}.{hint}")
+    with console.status("packaging and registering"):
+        version = promote(desk, judged, reason, override)
+    before = "no champion before" if judged.champion is None else f"before: version {judged.champion.version}"
+    console.print(f"{one.model} version {version} is champion now ({before})")
+    console.print("next:", f'  tuner generate {one.model} --prompt "..."', f"  tuner history {one.model}", sep="\n")
+
+
+def end_interrupted(console: Console, desk: Desk, model: str, undo: bool, reason: str) -> None:
+    """End what a crash has left of a promotion: go on, or take it back."""
+    if undo:
+        version = desk.ceremony.undo(model, desk.actor, reason or "undone after an interruption")
+    else:
+        version = desk.ceremony.resume(model, desk.actor)
+    if version is None:
+        console.print(f"no promotion of {model} was interrupted; the champion is {_who(desk.registry.champion(model))}")
+    elif undo:
+        console.print(f"version {version} is taken back; the champion is {_who(desk.registry.champion(model))}")
+    else:
+        console.print(f"{model} version {version} is champion now")
+
+
+def run_rollback(console: Console, desk: Desk, model: str, to: int | None, reason: str) -> None:
+    with console.status("verifying the former champion"):
+        before, after = rollback(desk, model, to, reason)
+    console.print(f"{model}: version {after} is champion again (before: {_who(before or None)})")
+
+
+def print_history(console: Console, desk: Desk, model: str, as_json: bool) -> None:
+    """Every row of the ledger, and whether it still tells the truth.
+
+    Raises:
+        PromotionError: the model has no history.
+    """
+    history = desk.ledger.history(model)
+    if as_json:
+        console.print_json(json.dumps([asdict(entry) for entry in history]))
+        return
+    if not history:
+        raise PromotionError(f"the ledger knows no model '{model}'; `tuner promote STUDY --best` makes one.")
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    for name in ("when (UTC)", "who", "what", "version", "why"):
+        table.add_column(name, overflow="fold")
+    for entry in history:
+        before = "-" if entry.before is None else str(entry.before)
+        mark = f" OVERRIDDEN: {', '.join(entry.overridden)}" if entry.overridden else ""
+        words = (f"{entry.action} {entry.stage}", f"{before} → {entry.after}", f"{entry.reason}{mark}")
+        table.add_row(entry.at[:16].replace("T", " "), Text(entry.actor), words[0], words[1], Text(words[2]))
+    console.print(table)
+    for sentence in complaints(desk, model, history):
+        console.print(Text(sentence, style="red"), soft_wrap=True)
+
+
+def complaints(desk: Desk, model: str, history: list[Entry]) -> list[str]:
+    """Where ledger and registry do not agree, or a row was changed, or a promotion was interrupted; in sentences."""
+    said = []
+    if (broken := desk.ledger.broken(model)) is not None:
+        said.append(f"the ledger was changed by other means: row {broken} does not match its seal.")
+    if (pending := desk.ceremony.pending(model)) is not None:
+        said.append(f"a promotion was interrupted. {pending.sentence}.")
+        return said
+    told, real = replay(history), desk.registry.aliases(model)
+    said += [
+        f"the alias {alias} points to {_who(real.get(alias))}, the ledger says {_who(told.get(alias))}: "
+        "it was moved outside tuner."
+        for alias in sorted({*told, *real})
+        if told.get(alias) != real.get(alias)
+    ]
+    return said
+
+
+def print_champion(console: Console, desk: Desk, model: str, as_json: bool) -> None:
+    """The champion with its record.
+
+    Raises:
+        PromotionError: there is none.
+    """
+    version = desk.registry.champion(model)
+    if version is None:
+        raise PromotionError(f"'{model}' has no champion; `tuner promote STUDY --best` makes one.")
+    history = desk.ledger.history(model)
+    told = announced(history, version)
+    done = next((e for e in reversed(history) if e.stage is Stage.DONE and e.after == version), None)
+    if as_json:
+        facts = {"model": model, "version": version, "entry": asdict(told) if told else None}
+        console.print_json(json.dumps(facts))
+        return
+    console.print(f"{model} version {version} (models:/{model}@{CHAMPION})", highlight=False)
+    if done is not None:
+        console.print(Text(f"since {done.at[:16].replace('T', ' ')} UTC by {done.actor}: {done.reason}"))
+    if told is not None:
+        one = told.candidate
+        console.print(Text(f"trial {one['trial']} of {one['study']}, {one['metric']} {one['value']:.4g}"))
+        if told.overridden:
+            console.print(Text(f"promoted against its gates: {', '.join(told.overridden)}", style="red"))
+        print_gates(console, told.answers)
+    for sentence in complaints(desk, model, history):
+        console.print(Text(sentence, style="red"), soft_wrap=True)
+
+
+def run_export(console: Console, desk: Desk, model: str, folder: Path) -> None:
+    """Write a registered model (``name``, ``name@alias``, ``name/version``) to a plain folder.
+
+    Raises:
+        PromotionError: there is no such model, or the folder has files.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise PromotionError(f"{folder}: expected a new or empty folder.")
+    name, version = desk.registry.find(model)
+    with tempfile.TemporaryDirectory(prefix="tuner-export-") as place:
+        shutil.copytree(desk.registry.fetch(name, version, Path(place)), folder, dirs_exist_ok=True)
+    console.print(f"{name} version {version} is in {folder}; try: tuner generate {folder} --prompt ...")
+
+
+def print_gates(console: Console, answers: Sequence[Answer]) -> None:
+    for answer in answers:
+        mark, style = MARKS[answer.result]
+        line = Text.assemble((f"  {mark} ", style), (f"{answer.gate:<11}", "bold"), " ")
+        told = f"{answer.result}: " if answer.result is Result.COULD_NOT_RUN else ""
+        console.print(line + Text(told + answer.sentence), soft_wrap=True)
+
+
+def _who(version: int | None) -> str:
+    return "nobody" if version is None else f"version {version}"

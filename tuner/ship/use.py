@@ -1,0 +1,110 @@
+"""Using a model from the command line: find it by name, trial or folder; write text with it, score text with it.
+torch is loaded here, when a command needs it; the model itself is train's.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+from rich.console import Console
+
+from tuner.promotion.candidate import choose
+from tuner.promotion.promote import Desk
+from tuner.search.history import read_study
+from tuner.search.storage import open_storage
+from tuner.spec.errors import CheckpointError, DataError, SpecError
+from tuner.spec.parts.sampling import Sampling
+
+if TYPE_CHECKING:
+    from tuner.train.use.trained import Trained
+
+
+@contextmanager
+def opened(desk: Desk, name: str) -> Generator[Trained]:
+    """The model that ``name`` means: a folder, STUDY/TRIAL, or a registered model (``base``, ``base@challenger``).
+
+    Raises:
+        TunerError: there is no such thing, or it is damaged.
+    """
+    from tuner.train.use.trained import load_checkpoint, load_model
+
+    if Path(name).is_dir():
+        plain = any(Path(name).glob("tokenizer*.json"))
+        yield load_model(Path(name)) if plain else load_checkpoint(Path(name), desk.corpora)
+    elif match := re.fullmatch(r"(.+)/(\d+)", name):
+        yield load_checkpoint(_checkpoint(desk, match[1], int(match[2])), desk.corpora)
+    else:
+        model, version = desk.registry.find(name)
+        with tempfile.TemporaryDirectory(prefix="tuner-model-") as place:
+            yield load_model(desk.registry.fetch(model, version, Path(place)))
+
+
+def _checkpoint(desk: Desk, study: str, number: int) -> Path:
+    trial = choose(read_study(open_storage(desk.store), study), number)
+    folder = trial.facts.get("checkpoint")
+    if not isinstance(folder, str) or not Path(folder).is_dir():
+        raise CheckpointError(
+            f"trial {number} of '{study}' has no checkpoint on this disk; study.keep says how many of the best keep "
+            "theirs, and paths are from the folder that the study ran in."
+        )
+    return Path(folder)
+
+
+def sampling(**settings: float | None) -> Sampling:
+    """Raises SpecError where a setting is out of its range."""
+    try:
+        return Sampling.model_validate({name: value for name, value in settings.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = str(first["loc"][0]).replace("_", "-")
+        raise SpecError(f"--{name}: {first['msg'].lower()}, got {first['input']}.") from None
+
+
+def run_generate(desk: Desk, name: str, prompt: str, drawn: Sampling) -> None:
+    """Stream the continuation of ``prompt`` to the terminal, the prompt first."""
+    with opened(desk, name) as model:
+        sys.stdout.write(prompt)
+        for piece in model.stream(prompt, drawn):
+            sys.stdout.write(piece)
+            sys.stdout.flush()
+        sys.stdout.write("\n")
+
+
+def run_evaluate(console: Console, desk: Desk, name: str, data: str, as_json: bool) -> None:
+    """Score text files (a path or a glob) with a model; several are scored one by one and weighed by their tokens.
+
+    Raises:
+        DataError: no file matches, or one is no text.
+    """
+    from tuner.train.text.source import matches
+
+    paths = matches(data)
+    with opened(desk, name) as model:
+        scores = [model.score(_text(path)) for path in paths]
+    targets = sum(score.tokens - 1 for score in scores)
+    tokens, size = sum(score.tokens for score in scores), sum(score.bytes for score in scores)
+    loss = sum(score.loss * (score.tokens - 1) for score in scores) / targets
+    bits = sum(score.bits_per_byte * score.bytes for score in scores) / size
+    if as_json:
+        told = {"loss": loss, "bits_per_byte": bits, "tokens": tokens, "bytes": size, "files": len(paths)}
+        console.print_json(json.dumps(told))
+        return
+    files = "1 file" if len(paths) == 1 else f"{len(paths)} files"
+    console.print(
+        f"loss {loss:.4f} nats a token, {bits:.4f} bits a byte; {tokens:,} tokens of {files}", highlight=False
+    )
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 text at byte {error.start}.") from error

@@ -1,0 +1,178 @@
+"""Examining a checkpoint: does it hold, load, reproduce its loss, and how does it do on text the search never saw?
+Questions are answered or the reason is told; no answer is judged here, and nothing is raised.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tuner.spec.errors import CheckpointError, DataError, TunerError
+from tuner.spec.parts.sampling import Sampling
+from tuner.spec.records import Evidence
+from tuner.train.checkpoint import WEIGHTS, verify
+from tuner.train.text.corpus import Corpus, open_corpus
+from tuner.train.text.cursor import Tokens
+from tuner.train.use.trained import Trained, load_checkpoint, load_model
+
+T = TypeVar("T")
+
+SAMPLES = tuple(Sampling(max_tokens=120, seed=seed) for seed in (1, 2, 3))
+TIMED = 64  # tokens whose median time is the latency
+_BLOCK = 2**15  # tokens: two contexts whose common multiple is longer are not compared
+
+
+class _Answers:
+    """What is known so far; a question that raises becomes a failure under its name."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, Any] = {}
+        self.failures: dict[str, str] = {}
+
+    def ask(self, question: str, answer: Callable[[], T]) -> T | None:
+        try:
+            return answer()
+        except (TunerError, OSError, RuntimeError, ValueError) as error:
+            self.failures[question] = " ".join(str(error).split())
+            return None
+
+    def evidence(self) -> Evidence:
+        return Evidence(**self.known, failures=self.failures)
+
+
+def examine(checkpoint: Path, corpora: Path, champion: Path | None, test_tokens: int | None) -> Evidence:
+    """Look at ``checkpoint``, on the CPU; ``champion`` is the plain folder of the packaged model to compare with.
+
+    On the test part both are evaluated on the same evenly spaced blocks of ``test_tokens`` in all (None: of all
+    there is), so that what makes a block hard cancels out of their difference.
+    """
+    told = _Answers()
+    saved = told.ask("checkpoint", lambda: verify(checkpoint))
+    if saved is None:
+        return told.evidence()
+    told.known |= {"sha256": saved.sha256, "bytes": (checkpoint / WEIGHTS).stat().st_size}
+    if saved.last is not None and saved.last.spent.steps == saved.spent.steps:
+        told.known["recorded"] = saved.last.metrics["val_loss"]
+    trained = told.ask("loads", lambda: load_checkpoint(checkpoint, corpora))
+    if trained is None:
+        return told.evidence()
+    told.known["parameters"] = sum(parameter.numel() for parameter in trained.gpt.parameters())
+    corpus = told.ask("reproduces", lambda: _corpus(trained, corpora))
+    if corpus is None:
+        told.failures["test"] = told.failures["reproduces"]
+    else:
+        told.known["val_loss"] = trained.loss(corpus.tokens("val"), trained.spec.data.val_tokens, trained.precision)
+        told.known |= told.ask("test", lambda: _test(trained, corpus, champion, test_tokens, told)) or {}
+    told.known |= told.ask("sample", lambda: _written(trained)) or {}
+    return told.evidence()
+
+
+def prove(folder: Path) -> None:
+    """Load a plain model folder and generate a little, as its users will.
+
+    Raises:
+        TunerError: it cannot be done.
+    """
+    try:
+        load_model(folder).generate("", Sampling(max_tokens=8))
+    except (RuntimeError, ValueError, OSError) as error:
+        raise CheckpointError(f"{folder}: does not generate text ({error}).") from error
+
+
+def _corpus(trained: Trained, corpora: Path) -> Corpus:
+    corpus = open_corpus(trained.spec.data, corpora)
+    if corpus.info.fingerprint != trained.facts.get("data_fingerprint"):
+        raise DataError(
+            f"the text has changed: its fingerprint is {corpus.info.fingerprint}, the trial was trained on "
+            f"{trained.facts.get('data_fingerprint')}"
+        )
+    return corpus
+
+
+def _rival(folder: Path, corpus: Corpus) -> Trained:
+    rival = load_model(folder)
+    if rival.facts.get("data_fingerprint") != corpus.info.fingerprint:
+        raise DataError("the champion was trained on another text, or another tokenizer; losses do not compare")
+    return rival
+
+
+def _test(
+    trained: Trained, corpus: Corpus, champion: Path | None, limit: int | None, told: _Answers
+) -> dict[str, float | int]:
+    tokens = corpus.tokens("test")
+    if not len(tokens):
+        raise DataError(
+            "data.split keeps no test part, so nothing is left that the search never saw; "
+            "give the third share of data.split a value above 0"
+        )
+    other = None if champion is None else told.ask("champion", lambda: _rival(champion, corpus))
+    block = trained.spec.data.context
+    if other is not None:
+        common = math.lcm(block, other.spec.data.context)
+        if common > _BLOCK or len(tokens) <= common:
+            told.failures["champion"] = (
+                f"contexts of {block} and {other.spec.data.context} tokens have no common window in the test part"
+            )
+            other = None
+        else:
+            block = common
+    own = block_losses(trained, tokens, block, limit)
+    answer: dict[str, float | int] = {
+        "test_loss": float(own.mean()),
+        "test_error": _error(own),
+        "test_windows": len(own),
+    }
+    if other is not None:
+        theirs = block_losses(other, tokens, block, limit)
+        answer |= {
+            "champion_loss": float(theirs.mean()),
+            "gain": float((theirs - own).mean()),
+            "gain_error": _error(theirs - own),
+        }
+    return answer
+
+
+def block_losses(trained: Trained, tokens: Tokens, block: int, limit: int | None) -> NDArray[np.float64]:
+    """Mean loss in nats a token of each block of tokens, each read in windows of the model's own context.
+
+    Blocks are evenly spaced, at least one, of ``limit`` tokens in all; a multiple of the context each.
+    """
+    if block == trained.spec.data.context:
+        return trained.window_losses(tokens, None if limit is None else max(limit, block))
+    whole = (len(tokens) - 1) // block
+    wanted = whole if limit is None else max(1, min(limit // block, whole))
+    starts = np.arange(wanted) * whole // wanted * block
+    return np.array([trained.window_losses(tokens[start : start + block + 1], None).mean() for start in starts])
+
+
+def _error(values: NDArray[np.float64]) -> float:
+    """Standard error of the mean; infinite for a single value, which tells nothing of its spread."""
+    return float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else math.inf
+
+
+def _written(trained: Trained) -> dict[str, Any]:
+    samples = tuple(trained.generate("", sampling) for sampling in SAMPLES)
+    return {"samples": samples, "latency_ms": _latency(trained)}
+
+
+def _latency(trained: Trained) -> float:
+    """Milliseconds a generated token, the median, with one thread and one sequence."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        times, since = [], time.perf_counter()
+        for _ in trained.stream("", Sampling(max_tokens=TIMED, temperature=0)):
+            now = time.perf_counter()
+            times.append(now - since)
+            since = now
+    finally:
+        torch.set_num_threads(threads)
+    return 1000 * statistics.median(times) if times else math.nan

@@ -1,0 +1,199 @@
+"""A trained model in use: it writes text and scores it, from a packaged folder or a trial's checkpoint.
+Weights come from safetensors only; nothing here trains, and neither Lightning nor MLflow is known.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from tuner.spec.errors import CheckpointError, DataError
+from tuner.spec.parts.sampling import Sampling
+from tuner.spec.trial import TrialSpec
+from tuner.train.checkpoint import SPEC, WEIGHTS, verify
+from tuner.train.model.gpt import GPT
+from tuner.train.text.cursor import Tokens, evaluation_windows
+from tuner.train.text.tokenizer import Tokenizer, load_tokenizer
+from tuner.train.use.generate import generate
+from tuner.train.use.samples import continuations
+from tuner.train.use.words import Words, first_id
+
+Precision = Literal["fp32", "bf16"]
+_SCORED = 2**24  # logits in one batch of evaluation: 64 MiB
+
+
+@dataclass(frozen=True)
+class Score:
+    """How well a text is foretold: ``loss`` in nats a token, over each of its ``tokens`` but the first."""
+
+    loss: float
+    bits_per_byte: float
+    tokens: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model on the CPU with its tokenizer, the spec that made it, and the facts of its trial.
+
+    A prompt of no token begins with the tokenizer's end of text; where there is none with a newline, and where that
+    is no character of its own either, with the first id.
+    """
+
+    gpt: GPT
+    tokenizer: Tokenizer
+    spec: TrialSpec
+    facts: Mapping[str, Any]
+
+    @property
+    def precision(self) -> Precision:
+        """How its trial computed."""
+        return "bf16" if self.facts.get("precision") == "bf16" else "fp32"
+
+    def stream(self, prompt: str, sampling: Sampling) -> Iterator[str]:
+        """The continuation of ``prompt`` in pieces, each as soon as its characters are whole; ends with the text."""
+        ids = self._ids(prompt)
+        words = Words(self.tokenizer, ids)
+        for step in generate(self.gpt, torch.tensor([ids]), sampling):
+            if (drawn := int(step[0])) == self.tokenizer.end:
+                break
+            if piece := words.add(drawn):
+                yield piece
+        if piece := words.rest():
+            yield piece
+
+    def generate(self, prompt: str, sampling: Sampling) -> str:
+        """The continuation of ``prompt``, without it, up to the end of the text or ``sampling.max_tokens``."""
+        return "".join(self.stream(prompt, sampling))
+
+    def samples(self, prompts: Sequence[str], sampling: Sampling) -> list[str]:
+        """A continuation of each prompt; those of equally many tokens are drawn together, each its own text."""
+        rows = [self._ids(prompt) for prompt in prompts]
+        texts = [""] * len(rows)
+        for length in sorted({len(row) for row in rows}):
+            places = [place for place, row in enumerate(rows) if len(row) == length]
+            found = continuations(self.gpt, self.tokenizer, [rows[place] for place in places], sampling)
+            for place, text in zip(places, found, strict=True):
+                texts[place] = text
+        return texts
+
+    def score(self, text: str, precision: Precision = "fp32") -> Score:
+        """How well ``text`` is foretold, in windows of ``context`` tokens; each token but the first counts once.
+
+        Raises:
+            DataError: it has fewer than 2 tokens.
+        """
+        (tokens,) = self.tokenizer.encode([_clean(text)])
+        if len(tokens) < 2:
+            raise DataError(f"the text to score has {len(tokens)} tokens; expected 2 at least, as the first is given.")
+        total = sum(float(losses.sum()) for losses in self._losses(tokens, None, precision))
+        loss, size = total / (len(tokens) - 1), len(_clean(text).encode())
+        return Score(loss, loss / math.log(2) * len(tokens) / size, len(tokens), size)
+
+    def window_losses(self, tokens: Tokens, limit: int | None, precision: Precision = "fp32") -> NDArray[np.float64]:
+        """Mean loss (nats a token) of each evaluation window of ``context`` tokens, shape (windows,).
+
+        Windows are evenly spaced, of at most ``limit`` tokens in all (None: every one there is), and only whole
+        ones: the same for every model of this context and tokenizer. Empty where there is no whole one.
+        """
+        context = self.spec.data.context
+        whole = [rows for rows in self._losses(tokens, limit, precision) if rows.shape[1] == context]
+        return torch.cat([rows.mean(1) for rows in whole]).numpy() if whole else np.empty(0, np.float64)
+
+    def loss(self, tokens: Tokens, limit: int | None, precision: Precision = "fp32") -> float:
+        """Mean loss (nats a token) over the windows that a trial evaluates on; NaN where there is not one target."""
+        total, count = 0.0, 0
+        for rows in self._losses(tokens, limit, precision):
+            total, count = total + float(rows.sum()), count + rows.numel()
+        return total / count if count else math.nan
+
+    def _losses(self, tokens: Tokens, limit: int | None, precision: Precision) -> Iterator[Tensor]:
+        """Loss of each target, float64 (windows, tokens), batch by batch."""
+        context = self.spec.data.context
+        size = max(1, min(8192, _SCORED // self.gpt.vocab) // context)
+        for inputs, targets in evaluation_windows(tokens, context, limit, size):
+            x, y = torch.from_numpy(inputs), torch.from_numpy(targets)
+            with torch.inference_mode(), _computing(precision):
+                losses = self.gpt.loss(x, y, reduction="none").view(y.shape).double()
+            yield losses
+
+    def _ids(self, prompt: str) -> list[int]:
+        (ids,) = self.tokenizer.encode([_clean(prompt)])
+        return [int(i) for i in ids] or [first_id(self.tokenizer)]
+
+
+def load_model(folder: Path) -> Trained:
+    """The model in a packaged folder: ``model.safetensors``, ``spec.json`` as in a checkpoint, the tokenizer's files.
+
+    Raises:
+        CheckpointError: a file is missing, damaged, or does not belong to the others.
+        DataError: the tokenizer cannot be read.
+    """
+    spec, facts = _record(folder)
+    return _built(folder, spec, facts, load_tokenizer(folder))
+
+
+def load_checkpoint(folder: Path, corpora: Path) -> Trained:
+    """The model in a checkpoint, each file held against its checksum; its tokenizer is its corpus's in ``corpora``.
+
+    Raises:
+        CheckpointError: it is none, or damaged.
+        DataError: the corpus is not there any more, or its tokenizer is damaged.
+    """
+    verify(folder)
+    spec, facts = _record(folder)
+    corpus = corpora / str(facts.get("data_fingerprint"))
+    if not corpus.is_dir():
+        raise DataError(
+            f"{corpus}: the corpus that {folder} was trained on is gone, and its tokenizer with it; "
+            "run the study's command again, which builds it."
+        )
+    return _built(folder, spec, facts, load_tokenizer(corpus))
+
+
+def _built(folder: Path, spec: TrialSpec, facts: dict[str, Any], tokenizer: Tokenizer) -> Trained:
+    known = {"vocab": tokenizer.vocab, "tokenizer_fingerprint": tokenizer.fingerprint}
+    for name, got in known.items():
+        if facts.get(name) != got:
+            raise CheckpointError(
+                f"{folder}: was trained with another tokenizer ({name} {facts.get(name)}, here {got}); "
+                "the files do not belong together."
+            )
+    with torch.random.fork_rng(devices=[]):  # a model is initialised when built, and that draws
+        gpt = GPT(spec.model, tokenizer.vocab, spec.data.context)
+    try:
+        gpt.load_state_dict(load_file(folder / WEIGHTS))
+    except (SafetensorError, RuntimeError, OSError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise CheckpointError(f"{folder / WEIGHTS}: does not load ({reason}).") from error
+    return Trained(gpt.eval().requires_grad_(False), tokenizer, spec, facts)
+
+
+def _record(folder: Path) -> tuple[TrialSpec, dict[str, Any]]:
+    try:
+        record = json.loads((folder / SPEC).read_text(encoding="utf-8"))
+        return TrialSpec.model_validate(record["trial"]), dict(record["facts"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise CheckpointError(f"{folder / SPEC}: expected the spec of a trial and its facts ({reason}).") from error
+
+
+def _clean(text: str) -> str:
+    """Without lone surrogates: bytes that a shell passed on and that are no UTF-8 read as question marks."""
+    return text.encode(errors="replace").decode()
+
+
+def _computing(precision: Precision) -> contextlib.AbstractContextManager[Any]:
+    return torch.autocast("cpu", dtype=torch.bfloat16) if precision == "bf16" else contextlib.nullcontext()
