@@ -14,7 +14,8 @@ from promotion_helpers import CANDIDATE, CHAMPION, answers
 
 from tuner.promotion.candidate import Candidate
 from tuner.promotion.gates import ABSOLUTE, GATES, Champion, Result, blocking
-from tuner.promotion.noise import Seeds, deviation, needed
+from tuner.promotion.noise import Seeds, needed
+from tuner.search.repeats import deviation
 
 
 def test_a_sound_candidate_passes_every_gate() -> None:

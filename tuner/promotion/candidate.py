@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from tuner.search.history import StudyRecord, TrialRecord
+from tuner.search.repeats import families, family, pooled
 from tuner.spec.errors import StoreError
 from tuner.spec.parts.scalars import digest
 from tuner.spec.records import Value
@@ -79,10 +80,9 @@ def choose(record: StudyRecord, number: int | None) -> TrialRecord:
 def nominate(record: StudyRecord, trial: TrialRecord) -> Candidate:
     """The candidate record of a trial."""
     study = StudySpec.model_validate(record.spec)
-    families = _families(study, record)
-    family = study.resolve(trial.point).model_dump(mode="json", exclude={"seed"})
+    spec, repeated = study.resolve(trial.point), families(study, record)
     facts = {name: value for name, value in trial.facts.items() if name not in NAMED}
-    deviation, repeats = _pooled(list(families.values()))
+    spread, repeats = pooled(repeated.values())
     return Candidate(
         model=study.promotion.model or record.name,
         study=record.name,
@@ -93,38 +93,15 @@ def nominate(record: StudyRecord, trial: TrialRecord) -> Candidate:
         sha256=_text(trial.facts.get("checkpoint_sha256")),
         metric=record.metric,
         value=trial.value,
-        values=families.get(digest(family), {}),
-        looked_at=len(families),
-        noise=deviation,
+        values=repeated.get(family(spec), {}),
+        looked_at=len(repeated),
+        noise=spread,
         repeats=repeats,
-        budget=str(study.resolve(trial.point).budget),
-        spec=study.resolve(trial.point).as_data(),
+        budget=str(spec.budget),
+        spec=spec.as_data(),
         point=dict(trial.point),
         facts=facts,
     )
-
-
-def _families(study: StudySpec, record: StudyRecord) -> dict[str, dict[str, float]]:
-    """Settings but for the seed (their digest) -> seed -> final value, complete trials only."""
-    families: dict[str, dict[str, float]] = {}
-    for trial in record.trials:
-        if trial.value is not None:
-            spec = study.resolve(trial.point)
-            family = digest(spec.model_dump(mode="json", exclude={"seed"}))
-            families.setdefault(family, {}).setdefault(str(spec.seed), trial.value)
-    return families
-
-
-def _pooled(families: list[dict[str, float]]) -> tuple[float | None, int]:
-    """Standard deviation within families of repeats, pooled over them, and its degrees of freedom; None and 0 where
-    nothing was repeated.
-    """
-    squares, freedom = 0.0, 0
-    for values in families:
-        mean = sum(values.values()) / len(values)
-        squares += sum((value - mean) ** 2 for value in values.values())
-        freedom += len(values) - 1
-    return ((squares / freedom) ** 0.5 if freedom else None), freedom
 
 
 def _text(value: Value) -> str | None:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from tuner.promotion.candidate import Candidate
-from tuner.promotion.noise import Seeds, deviation, fair_gain, needed
+from tuner.promotion.noise import Seeds, fair_gain, needed
+from tuner.search.repeats import deviation
 from tuner.spec.budget import size_text
 from tuner.spec.parts.promotion import PromotionSettings
 from tuner.spec.records import Evidence

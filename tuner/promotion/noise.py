@@ -8,15 +8,6 @@ import math
 from dataclasses import dataclass
 from statistics import NormalDist
 
-ASSUMED = 0.005
-"""Deviation between seeds as a share of the loss, where a study has too few repeats to tell its own.
-
-Measured on char-Shakespeare at 4 x 128: 0.2 to 0.3 % of the loss; smaller budgets scatter more.
-"""
-
-TRUSTED = 4
-"""Repeats beyond the first of each settings from which on a study's own deviation is believed alone."""
-
 
 @dataclass(frozen=True)
 class Seeds:
@@ -26,18 +17,6 @@ class Seeds:
     candidate: int = 1
     champion: int = 1
     looked_at: int = 1
-
-
-def deviation(set_: float | None, measured: float | None, repeats: int, loss: float) -> float:
-    """The deviation between seeds in nats: as set, else as measured by ``repeats``, at least the assumed one where
-    those are few.
-    """
-    if set_ is not None:
-        return set_
-    assumed = ASSUMED * loss
-    if measured is None:
-        return assumed
-    return measured if repeats >= TRUSTED else max(measured, assumed)
 
 
 def needed(seeds: Seeds, error: float, confidence: float) -> float:
