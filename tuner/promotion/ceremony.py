@@ -71,6 +71,7 @@ class Proposal:
 class Pending:
     """A ceremony that a crash has left: the version it made, and its row in the ledger if it came that far."""
 
+    model: str
     version: int
     record: str
     intent: Entry | None
@@ -79,7 +80,8 @@ class Pending:
     def sentence(self) -> str:
         how_far = "registered, not yet announced in the ledger" if self.intent is None else "announced, not ended"
         who = "" if self.intent is None else f" by {self.intent.actor} at {self.intent.at}"
-        return f"version {self.version} is {how_far}{who}; `tuner promote --resume` goes on, `--undo` takes it back"
+        ends = f"`tuner promote {self.model} --resume` goes on, `--undo` takes it back"
+        return f"version {self.version} is {how_far}{who}; {ends}"
 
 
 @dataclass(frozen=True)
@@ -159,12 +161,12 @@ class Ceremony:
         history = self.ledger.history(model)
         for entry in reversed(history):
             if entry.stage is Stage.INTENT:
-                return Pending(entry.after, entry.record, entry)
+                return Pending(model, entry.after, entry.record, entry)
             break
         known = {entry.after for entry in history}
         for version in reversed(self.registry.versions(model)):
             if version.record is not None and version.number not in known and UNDONE not in version.tags:
-                return Pending(version.number, version.record, None)
+                return Pending(model, version.number, version.record, None)
         return None
 
     def _crown(self, proposal: Proposal, version: int) -> None:
@@ -193,7 +195,7 @@ class Ceremony:
         if (seen := self.registry.champion(model)) != version:
             raise PromotionError(
                 f"the champion of '{model}' was set to version {version} and reads as {_version(seen)}; look at the "
-                "registry, then `tuner promote --resume` or `--undo`."
+                f"registry, then `tuner promote {model} --resume` or `--undo`."
             )
         self.ledger.write(proposal.entry(Stage.DONE, version))
         self.step("done")

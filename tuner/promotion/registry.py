@@ -132,5 +132,5 @@ class Registry:
         except Exception as error:
             raise PromotionError(
                 f"MLflow's registry at {shown(self.uri)} refused: {reason(error)}. If a promotion had begun, "
-                "`tuner promote --resume` or `--undo` ends it."
+                "`tuner history MODEL` says so, and `tuner promote MODEL --resume` or `--undo` ends it."
             ) from error
