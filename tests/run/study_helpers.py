@@ -7,7 +7,7 @@ from typing import Any
 
 from tuner.analysis.table import open_study
 from tuner.run.driver import Driver
-from tuner.run.local import LocalWorkers
+from tuner.run.hands.local import LocalWorkers
 from tuner.search.asktell import Search
 from tuner.search.history import StudyRecord
 from tuner.search.storage import open_storage

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tuner.run.driver import Driver, Ending
-from tuner.run.fake import FakeWorkers
-from tuner.run.link import Message, TrialJob
-from tuner.run.workers import Died
+from tuner.run.hands.fake import FakeWorkers
+from tuner.run.hands.link import Message, TrialJob
+from tuner.run.hands.workers import Died
 from tuner.search.asktell import Search
 from tuner.search.storage import MEMORY_URL, open_storage
 from tuner.spec.errors import StoreError, StudyStoppedError

@@ -7,8 +7,8 @@ from typing import get_args
 import pytest
 
 from tuner.search.asktell import Search
-from tuner.search.pruners import PRUNERS
-from tuner.search.samplers import SAMPLERS, grid_points
+from tuner.search.kinds.pruners import PRUNERS
+from tuner.search.kinds.samplers import SAMPLERS, grid_points
 from tuner.search.storage import MEMORY_URL, open_storage
 from tuner.search.url import DEFAULT_URL
 from tuner.spec.load import parse

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tuner.run.driver import Driver
-from tuner.run.link import DataJob
-from tuner.run.local import LocalWorkers, call
-from tuner.run.workers import Event
+from tuner.run.hands.link import DataJob
+from tuner.run.hands.local import LocalWorkers, call
+from tuner.run.hands.workers import Event
 from tuner.search.asktell import Search
 from tuner.search.storage import MEMORY_URL, open_storage
 from tuner.spec.errors import TunerError

@@ -27,7 +27,7 @@ def bench_trial(
     """A whole trial, with tracking, milestones and checkpoints, against the same model in a bare PyTorch loop."""
     from tuner.bench.lab import Case
     from tuner.bench.trial import compare_trial
-    from tuner.run.local import cores
+    from tuner.run.hands.local import cores
 
     with errors_as_sentences():
         compare_trial(Case(depth, width, batch, context, steps), pairs, optim, threads or cores())

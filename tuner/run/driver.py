@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tuner.run.folder import trial_folder
-from tuner.run.link import TrialJob
+from tuner.run.hands.link import TrialJob
+from tuner.run.hands.workers import Died, Event, Workers
 from tuner.run.retention import retain_best
-from tuner.run.workers import Died, Event, Workers
 from tuner.search.asktell import Asked, Search
 from tuner.spec.errors import InfeasibleError, StudyStoppedError
 from tuner.spec.records import Measurement, Outcome, Point, Preparing, Started, State, Verdict

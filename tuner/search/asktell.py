@@ -17,8 +17,8 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from tuner.search.history import StudyRecord, parameter_importance, read_study
-from tuner.search.pruners import PRUNERS
-from tuner.search.samplers import build_sampler, grid_points
+from tuner.search.kinds.pruners import PRUNERS
+from tuner.search.kinds.samplers import build_sampler, grid_points
 from tuner.search.storage import cause_of
 from tuner.spec.budget import Unit
 from tuner.spec.dimensions.dimension import ChoiceDim, Dimension, FloatDim, IntDim

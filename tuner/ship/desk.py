@@ -7,8 +7,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from tuner.promotion.promote import Desk, actor
-from tuner.run.link import ExamineJob, ProveJob
-from tuner.run.local import call
+from tuner.run.hands.link import ExamineJob, ProveJob
+from tuner.run.hands.local import call
 from tuner.search.url import storage_url
 from tuner.spec.errors import TunerError
 from tuner.spec.records import Evidence

@@ -78,7 +78,7 @@ def run_study(yaml: Path, overrides: list[str], storage: str | None, dry_run: bo
     Raises:
         TunerError: with a sentence and its own exit code.
     """
-    from tuner.run.local import accelerators
+    from tuner.run.hands.local import accelerators
     from tuner.search.url import storage_url
     from tuner.spec.load import load
     from tuner.study.plan import make_plan
@@ -121,7 +121,7 @@ def _already_complete(console: Console, spec: StudySpec, search: Search, folder:
 
 def _search(console: Console, spec: StudySpec, search: Search, folder: Path, uri: str) -> int:
     from tuner.run.driver import Driver, Ending
-    from tuner.run.local import LocalWorkers, plan_slots
+    from tuner.run.hands.local import LocalWorkers, plan_slots
     from tuner.study.plan import remember_speed
     from tuner.study.prepare import prepare_data, probe_devices
     from tuner.study.screen import Screen

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tuner.run.local import plan_slots
+from tuner.run.hands.local import plan_slots
 from tuner.spec.budget import Unit
 from tuner.spec.errors import InfeasibleError
 from tuner.spec.study import StudySpec

@@ -7,8 +7,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from tuner.analysis import words
-from tuner.run.link import DataJob, DevicesJob
-from tuner.run.local import call, warm_up
+from tuner.run.hands.link import DataJob, DevicesJob
+from tuner.run.hands.local import call, warm_up
 from tuner.spec.errors import TunerError
 from tuner.spec.records import CorpusInfo, Preparing
 from tuner.spec.study import StudySpec

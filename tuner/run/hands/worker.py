@@ -11,7 +11,7 @@ import signal
 import traceback
 from multiprocessing.connection import Connection
 
-from tuner.run.link import DataJob, DevicesJob, ExamineJob, Job, PipeLink, ProveJob, TrialJob
+from tuner.run.hands.link import DataJob, DevicesJob, ExamineJob, Job, PipeLink, ProveJob, TrialJob
 from tuner.spec.errors import DataError, TunerError
 from tuner.spec.records import Outcome, State
 

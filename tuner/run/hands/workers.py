@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from tuner.run.link import Message, TrialJob
+from tuner.run.hands.link import Message, TrialJob
 from tuner.spec.records import Verdict
 
 

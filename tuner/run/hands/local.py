@@ -16,9 +16,9 @@ from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from tuner.run.link import DevicesJob, Interrupt, Job, TrialJob
-from tuner.run.worker import PRELOAD, work
-from tuner.run.workers import Died, Event
+from tuner.run.hands.link import DevicesJob, Interrupt, Job, TrialJob
+from tuner.run.hands.worker import PRELOAD, work
+from tuner.run.hands.workers import Died, Event
 from tuner.spec.errors import TunerError
 from tuner.spec.records import Outcome, Preparing, Verdict
 

@@ -10,8 +10,8 @@ import math
 import random
 from collections.abc import Callable, Iterator
 
-from tuner.run.link import Message, TrialJob
-from tuner.run.workers import Died, Event
+from tuner.run.hands.link import Message, TrialJob
+from tuner.run.hands.workers import Died, Event
 from tuner.spec.records import Measurement, Outcome, Spent, Started, State, Value, Verdict
 from tuner.spec.trial import TrialSpec
 
