@@ -148,8 +148,8 @@ def test_a_trial_that_ends_well_while_the_study_stops_hides_no_failure(tmp_path:
     failed: list[Message | Died] = [Outcome(State.FAILED, "ValueError: no such thing")]
 
     class Late(Dying):
-        def interrupt(self) -> None:
-            self._replace_all(Outcome(State.COMPLETE))
+        def interrupt(self, number: int | None = None) -> None:
+            self._replace(Outcome(State.COMPLETE), list(self._stories))
 
     hands = Late(2, {n: list(failed) for n in range(1, 24)})
     with pytest.raises(StudyStoppedError, match="5 failures in a row"):

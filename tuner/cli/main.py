@@ -11,7 +11,9 @@ from typing import Annotated
 import typer
 
 from tuner.cli.bench import bench
+from tuner.cli.control import add_control
 from tuner.cli.models import add_models
+from tuner.cli.options import AsJson, Storage
 from tuner.study.command import errors_as_sentences, run_study, study
 
 app = typer.Typer(
@@ -25,11 +27,6 @@ app.add_typer(bench, name="bench")
 app.command()(study)
 
 Name = Annotated[str, typer.Argument(metavar="STUDY", help="the study's name")]
-Storage = Annotated[
-    str | None,
-    typer.Option(help="trial store as a SQLAlchemy URL [default: TUNER_STORAGE, else sqlite:///tuner.db]"),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="print JSON instead of a table")]
 
 
 @app.command()
@@ -98,6 +95,7 @@ def sync(
         sync_studies(name, tracking)
 
 
+add_control(app)
 add_models(app)
 
 

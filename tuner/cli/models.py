@@ -9,22 +9,13 @@ from typing import Annotated
 
 import typer
 
+from tuner.cli.options import AsJson, Reason, Storage, Tracking, Who
 from tuner.study.command import errors_as_sentences
 
-Storage = Annotated[
-    str | None,
-    typer.Option(help="trial store as a SQLAlchemy URL [default: TUNER_STORAGE, else sqlite:///tuner.db]"),
-]
-Tracking = Annotated[
-    str | None, typer.Option(help="MLflow URI [default: MLFLOW_TRACKING_URI, else sqlite:///mlflow.db]")
-]
-Who = Annotated[str | None, typer.Option("--as", help="who acts [default: TUNER_ACTOR, else user@host]")]
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="the registered model's name")]
 Found = Annotated[
     str, typer.Argument(metavar="MODEL", help="MODEL, MODEL@alias, MODEL:version, STUDY/TRIAL or a folder")
 ]
-Reason = Annotated[str, typer.Option(help="why, for the ledger")]
-AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
 
 
 def add_models(app: typer.Typer) -> None:

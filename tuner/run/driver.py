@@ -17,6 +17,7 @@ from tuner.run.hands.link import TrialJob
 from tuner.run.hands.workers import Died, Event, Workers
 from tuner.run.retention import retain_best
 from tuner.search.asktell import Asked, Search
+from tuner.search.requests import Wish
 from tuner.spec.errors import InfeasibleError, StudyStoppedError
 from tuner.spec.records import Measurement, Outcome, Point, Preparing, Started, State, Verdict
 from tuner.spec.study import StudySpec
@@ -28,6 +29,9 @@ ATTEMPTS = 3
 
 BARREN = 200
 """So many infeasible points in a row end a study: its rules forbid nearly everything."""
+
+LISTENING = 1.0
+"""Seconds between two looks at what is asked of the study from outside."""
 
 GRACE = 6.0
 """Seconds that workers have to write checkpoints when the study is interrupted."""
@@ -81,6 +85,8 @@ class Driver:
     _halted: str | None = None
     _signals: int = 0
     _deadline: float = 0.0
+    _listened: float = 0.0
+    _condemned: dict[int, str] = field(default_factory=dict)
 
     def stop(self) -> None:
         """For signal handlers: the first call has checkpoints written, the second kills the workers."""
@@ -92,6 +98,8 @@ class Driver:
         Raises:
             StudyStoppedError: too many failures in a row, a full disk, or rules that forbid nearly every point.
         """
+        for request in self.search.requests():  # asked of a driver that is gone
+            self.search.answer(request, "no driver was running")
         self._waiting.extend(self.search.unfinished())
         self._fill()
         while self._running:
@@ -99,6 +107,7 @@ class Driver:
                 self._hear(event.number, event)
             self.search.link_runs(self.tracker.runs())
             self._obey_signals()
+            self._obey_requests()
             self._fill()
         if self._halted is not None:
             raise StudyStoppedError(self._halted)
@@ -168,6 +177,8 @@ class Driver:
 
     def _ended(self, number: int, outcome: Outcome) -> None:
         running = self._running.pop(number)
+        if (reason := self._condemned.pop(number, None)) and outcome.state is State.INTERRUPTED:
+            outcome = replace(outcome, state=State.PRUNED, reason=reason)
         if outcome.checkpoint is not None:
             folder = trial_folder(self.folder, number) / "checkpoints" / outcome.checkpoint
             outcome = replace(outcome, checkpoint=str(folder))
@@ -233,6 +244,24 @@ class Driver:
             self.watcher.say("stopping: each trial writes a checkpoint (press again to stop at once)")
         if self._stopping and (self._signals > 1 or self.clock() > self._deadline):
             self.workers.kill()
+
+    def _obey_requests(self) -> None:
+        """Do what commands and pages have asked of this study, and answer."""
+        if self._stopping or self.clock() - self._listened < LISTENING:
+            return
+        self._listened = self.clock()
+        for request in self.search.requests():
+            match request.wish:
+                case Wish.STOP:
+                    self._interrupt()
+                    self.watcher.say(f"stopping, asked {request.sentence}; each trial writes a checkpoint")
+                    self.search.answer(request, "stopping; the study's command goes on")
+                case Wish.PRUNE if request.trial in self._running:
+                    self._condemned[request.trial] = f"pruned {request.sentence}"
+                    self.workers.interrupt(request.trial)
+                    self.search.answer(request, f"trial {request.trial} is being pruned")
+                case Wish.PRUNE:
+                    self.search.answer(request, f"trial {request.trial} is not running")
 
     def _halt(self, sentence: str) -> None:
         """End the study for a reason of its own; the trials that still run stay resumable."""

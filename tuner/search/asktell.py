@@ -19,6 +19,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from tuner.search.history import StudyRecord, parameter_importance, read_study
 from tuner.search.kinds.pruners import PRUNERS
 from tuner.search.kinds.samplers import build_sampler, grid_points
+from tuner.search.requests import Request, answer, waiting
 from tuner.search.storage import cause_of
 from tuner.spec.budget import Unit
 from tuner.spec.dimensions.dimension import ChoiceDim, Dimension, FloatDim, IntDim
@@ -241,6 +242,16 @@ class Search:
                 self.note(number, {"mlflow_run": run})
             else:
                 self._study.set_user_attr(f"mlflow_run:{number}", run)
+
+    @_guarded
+    def requests(self) -> list[Request]:
+        """What is asked of the study from outside and has no answer yet, oldest first."""
+        return waiting(self._study.user_attrs)
+
+    @_guarded
+    def answer(self, request: Request, sentence: str) -> None:
+        """Say what became of a request."""
+        answer(self._storage, self.spec.name, request, sentence)
 
     @_guarded
     def importance(self) -> dict[str, float]:

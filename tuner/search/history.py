@@ -4,6 +4,7 @@ Read only; whatever writes lives in asktell.py.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -128,5 +129,25 @@ def parameter_importance(storage: BaseStorage, name: str) -> dict[str, float]:
         return {}
     try:
         return dict(optuna.importance.get_param_importances(study))
+    except (ValueError, RuntimeError):
+        return {}
+
+
+def fanova_importance(storage: BaseStorage, name: str, sample: int) -> dict[str, float]:
+    """fANOVA importance (Hutter et al., 2014) of each parameter, most important first; empty below 4 finished trials.
+
+    It takes seconds to minutes (about 11 s for 2,000 trials), so of more than ``sample`` complete trials that many
+    are taken at random, the same ones every time.
+    """
+    study = optuna.load_study(study_name=name, storage=storage)
+    complete = [t for t in study.get_trials(deepcopy=False) if t.state is TrialState.COMPLETE]
+    chosen = complete if len(complete) <= sample else random.Random(0).sample(complete, sample)
+    if len(chosen) < 4 or len({t.value for t in chosen}) < 2:
+        return {}
+    part = optuna.create_study(direction="minimize")
+    part.add_trials(chosen)
+    try:
+        evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
+        return dict(optuna.importance.get_param_importances(part, evaluator=evaluator))
     except (ValueError, RuntimeError):
         return {}

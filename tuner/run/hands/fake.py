@@ -88,12 +88,13 @@ class FakeWorkers:
         self._verdicts[number] = verdict
         self._go_on(number, self.seconds / 10)
 
-    def interrupt(self) -> None:
-        self._replace_all(Outcome(State.INTERRUPTED, "interrupted"))
+    def interrupt(self, number: int | None = None) -> None:
+        self._replace(Outcome(State.INTERRUPTED, "interrupted"), list(self._stories) if number is None else [number])
 
     def kill(self) -> None:
-        self._replace_all(Died(-9))
+        self._replace(Died(-9), list(self._stories))
 
-    def _replace_all(self, message: Outcome | Died) -> None:
-        self._queue = [(self.now, next(self._order), Event(number, message)) for number in self._stories]
+    def _replace(self, message: Outcome | Died, numbers: list[int]) -> None:
+        self._queue = [entry for entry in self._queue if entry[2].number not in numbers]
+        self._queue += [(self.now, next(self._order), Event(number, message)) for number in numbers]
         heapq.heapify(self._queue)

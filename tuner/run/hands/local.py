@@ -135,9 +135,9 @@ class LocalWorkers:
     def answer(self, number: int, verdict: Verdict) -> None:
         self._send(number, verdict)
 
-    def interrupt(self) -> None:
-        for number in self._running:
-            self._send(number, Interrupt())
+    def interrupt(self, number: int | None = None) -> None:
+        for each in self._running if number is None else (number,):
+            self._send(each, Interrupt())
 
     def _send(self, number: int, message: object) -> None:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError, KeyError):

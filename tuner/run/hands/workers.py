@@ -69,8 +69,8 @@ class Workers(Protocol):
     def answer(self, number: int, verdict: Verdict) -> None:
         """Answer a milestone's measurement; a worker that has died meanwhile is heard of as Died."""
 
-    def interrupt(self) -> None:
-        """Ask every worker to write a checkpoint and leave."""
+    def interrupt(self, number: int | None = None) -> None:
+        """Ask the worker of a trial, or every one, to write a checkpoint and leave."""
 
     def kill(self) -> None:
         """End every worker at once."""

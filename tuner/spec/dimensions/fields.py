@@ -5,7 +5,7 @@ Read off the models themselves; no bound and no allowed word is ever written her
 from __future__ import annotations
 
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin
@@ -14,7 +14,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from tuner.spec.budget import Budget
-from tuner.spec.errors import nearest, said
+from tuner.spec.errors import SpecError, nearest, said
 from tuner.spec.records import Value
 from tuner.spec.trial import TrialSpec
 
@@ -85,6 +85,26 @@ def values_of(trial: TrialSpec) -> dict[str, Value]:
                 node = getattr(node, name)
             values[path] = node
     return values
+
+
+def read_point(words: Iterable[str]) -> dict[str, Value]:
+    """The point in texts such as ``optim.lr=3e-3``, each value as its field's own type.
+
+    Raises:
+        SpecError: a text has no ``=``, names no field, or its field would not take the value.
+    """
+    point: dict[str, Value] = {}
+    for word in words:
+        path, mark, text = word.partition("=")
+        if not mark:
+            raise SpecError(f"expected PATH=VALUE such as optim.lr=3e-3, got {said(word)}.")
+        if path not in LEAVES:
+            raise SpecError(unknown(path))
+        try:
+            point[path] = LEAVES[path].read(None if text == "null" else text)
+        except ValueError as error:
+            raise SpecError(str(error)) from None
+    return point
 
 
 def unknown(path: str) -> str:

@@ -1,0 +1,116 @@
+"""Requests: what somebody asks of a running study from outside, kept in its store until the driver has answered.
+Written by commands and pages, answered by the driver alone; what a request does is the driver's business.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+import optuna
+from optuna.storages import BaseStorage
+from optuna.trial import TrialState
+
+from tuner.spec.dimensions.dimension import in_words
+from tuner.spec.errors import InfeasibleError, SpecError, StoreError, nearest
+from tuner.spec.records import Point
+from tuner.spec.study import StudySpec
+
+_ASKED, _ANSWERED = "request:", "answer:"
+
+
+class Wish(StrEnum):
+    """Every trial writes a checkpoint and the driver leaves; or one trial ends where it is."""
+
+    STOP = "stop"
+    PRUNE = "prune"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked, by whom and why; ``trial`` for PRUNE. ``at`` is in seconds since 1970."""
+
+    wish: Wish
+    actor: str
+    reason: str
+    trial: int | None = None
+    at: float = 0.0
+    id: str = ""
+
+    @property
+    def sentence(self) -> str:
+        return f"by {self.actor}" + (f": {self.reason}" if self.reason else "")
+
+
+def post(storage: BaseStorage, study: str, request: Request) -> Request:
+    """Leave a request with a study; returns it with its id and time.
+
+    Raises:
+        StoreError: there is no such study.
+    """
+    whole = Request(request.wish, request.actor, request.reason, request.trial, time.time(), uuid.uuid4().hex)
+    _loaded(storage, study).set_user_attr(_ASKED + whole.id, asdict(whole))
+    return whole
+
+
+def waiting(attributes: Mapping[str, Any]) -> list[Request]:
+    """The requests among a study's user attributes that have no answer yet, oldest first."""
+    asked = [
+        Request(**{**data, "wish": Wish(data["wish"])})
+        for name, data in attributes.items()
+        if name.startswith(_ASKED) and _ANSWERED + name.removeprefix(_ASKED) not in attributes
+    ]
+    return sorted(asked, key=lambda request: request.at)
+
+
+def answer(storage: BaseStorage, study: str, request: Request, sentence: str) -> None:
+    """Say what became of a request; it is not asked again."""
+    _loaded(storage, study).set_user_attr(_ANSWERED + request.id, sentence)
+
+
+def answered(storage: BaseStorage, study: str, request: Request) -> str | None:
+    """What became of it; None while nobody has answered."""
+    sentence = _loaded(storage, study).user_attrs.get(_ANSWERED + request.id)
+    return None if sentence is None else str(sentence)
+
+
+def enqueue(storage: BaseStorage, study: str, point: Point, actor: str) -> int:
+    """Queue a point to be tried next; what it leaves out the sampler chooses. Returns the trial's number.
+
+    Raises:
+        SpecError: a path is no dimension of the study, or a value is none that it can take.
+        StoreError: there is no such study, or it is a grid, which tries every point anyway.
+    """
+    loaded = _loaded(storage, study)
+    spec = StudySpec.model_validate(loaded.user_attrs["spec"])
+    if spec.study.sampler == "grid":
+        raise StoreError(f"study '{study}' is a grid: it tries every point of its space anyway.")
+    for path, value in point.items():
+        if path not in spec.space:
+            raise SpecError(
+                f"{path}: no dimension of study '{study}'.{nearest(path, [name for name, _ in spec.space.items()])}"
+            )
+        if not spec.space[path].holds(value):
+            raise SpecError(f"{path}: {value} is none of its values: {in_words(spec.space[path])}.")
+    try:
+        spec.resolve(point)
+    except InfeasibleError as error:
+        raise SpecError(f"this point cannot be a trial: {error}") from error
+    loaded.enqueue_trial(dict(point), user_attrs={"enqueued_by": actor})
+    numbers = [t.number for t in loaded.get_trials(deepcopy=False, states=(TrialState.WAITING,))]
+    return max(numbers)
+
+
+def _loaded(storage: BaseStorage, study: str) -> optuna.Study:
+    try:
+        loaded = optuna.load_study(study_name=study, storage=storage)
+    except KeyError:
+        hint = nearest(study, optuna.get_all_study_names(storage))
+        raise StoreError(f"no study '{study}' in the store.{hint}") from None
+    if "spec" not in loaded.user_attrs:
+        raise StoreError(f"study '{study}' was not made by this platform.")
+    return loaded
