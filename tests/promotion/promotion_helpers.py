@@ -126,11 +126,11 @@ class Bench:
             sha256 = hashlib.sha256((plain / "model.safetensors").read_bytes()).hexdigest()
         one = replace(CANDIDATE, sha256=sha256, run=self.run, trial=seed)
         proposal = Proposal(
-            "base", "promote", f"{name}@test", f"because of {name}", one.record, before, self.run, sha256, (),
+            "base", "promote", f"{name}@test", f"because of {name}", one.record, before, (),
             tuple(answers().values()), one.as_data(),
         )  # fmt: skip
         if not around.exists():
-            describe(plain, "# card\n", ["to be"], proposal.as_data())
+            describe(plain, "# card\n", ["to be"], {"candidate": one.as_data()})
             as_mlflow(plain, around)
         return proposal, around
 

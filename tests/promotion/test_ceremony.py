@@ -5,22 +5,25 @@ from __future__ import annotations
 import random
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from promotion_helpers import Bench, bench
 
-from tuner.promotion.ceremony import replay
-from tuner.promotion.ledger import Stage
+from tuner.promotion.ceremony import Pending, replay
+from tuner.promotion.ledger import Ledger, Stage
 from tuner.promotion.package.folder import verify
 from tuner.promotion.registry import CHALLENGER, CHAMPION
 from tuner.spec.errors import CheckpointError, PromotionError
+from tuner.tracking.store import connect
 from tuner.train.use.examine import prove
 
-LABELS = ["uploaded", "named", "registered", "challenger", "intent", "champion", "done"]
+LABELS = ["begun", "uploaded", "named", "registered", "challenger", "intent", "champion", "done"]
 SECOND = [label for label in LABELS if label != "named"]
 """What a second promotion of a model writes: it has its name already."""
 
@@ -65,41 +68,50 @@ def test_a_promotion_is_written_in_order_and_read_back(place: Bench) -> None:
     assert labels == LABELS
     assert ceremony.registry.aliases("base") == {CHAMPION: 1, CHALLENGER: 1}
     history = ceremony.ledger.history("base")
-    assert [entry.stage for entry in history] == [Stage.INTENT, Stage.DONE]
+    assert [entry.stage for entry in history] == [Stage.BEGUN, Stage.INTENT, Stage.DONE]
     assert history[0].answers == proposal.answers
     assert history[0].candidate == proposal.candidate
     assert replay(history) == ceremony.registry.aliases("base")
-    sound(place, proposal.sha256, 1)
+    sound(place, str(proposal.candidate["sha256"]), 1)
 
 
-def test_the_same_record_twice_is_one_promotion(place: Bench) -> None:
+def test_a_champion_moved_before_the_first_write_is_named_and_nothing_is_written(place: Bench) -> None:
     promote(place, "first", 1, None)
-    assert promote(place, "first", 1, None) == 1
-    assert len(place.ceremony().registry.versions("base")) == 1
-    assert len(place.ceremony().ledger.history("base")) == 2
-
-
-def test_a_champion_moved_meanwhile_stops_the_write_and_is_named(place: Bench) -> None:
-    promote(place, "first", 1, None)
+    before = place.ceremony().ledger.history("base")
     with pytest.raises(PromotionError, match="moved by first@test"):
         promote(place, "second", 2, None)
+    assert place.ceremony().registry.champion("base") == 1
+    assert place.ceremony().ledger.history("base") == before
+    assert promote(place, "second", 2, 1) == 2
+
+
+def test_a_champion_moved_between_the_writes_stops_them(place: Bench) -> None:
+    promote(place, "first", 1, None)
+    promote(place, "second", 2, 1)
+
+    def meddle(label: str) -> None:
+        if label == "intent":
+            place.ceremony().registry.point("base", CHAMPION, 1)
+
+    with pytest.raises(PromotionError, match="moved by first@test"):
+        place.ceremony(meddle).promote(*place.package("third", 3, 2))
     ceremony = place.ceremony()
     assert ceremony.registry.champion("base") == 1
     assert ceremony.ledger.history("base")[-1].stage is Stage.STOPPED
     assert ceremony.pending("base") is None
-    assert replay(ceremony.ledger.history("base")) == ceremony.registry.aliases("base")
-    assert promote(place, "second", 2, 1) == 2
-
-
-def test_a_champion_moved_by_hand_is_told_as_such(place: Bench) -> None:
-    promote(place, "first", 1, None)
-    promote(place, "second", 2, 1)
-    place.ceremony().registry.point("base", CHAMPION, 1)
-    with pytest.raises(PromotionError, match="moved by first@test"):
-        place.ceremony().promote(*place.package("third", 3, 2))
-    place.ceremony().registry.point("base", CHAMPION, 3)
+    ceremony.registry.point("base", CHAMPION, 3)
     with pytest.raises(PromotionError, match="moved outside tuner"):
-        place.ceremony().promote(*place.package("fourth", 4, 2))
+        place.ceremony().promote(*place.package("fourth", 4, 1))
+
+
+def test_another_store_on_the_same_registry_sees_nothing_to_end(place: Bench) -> None:
+    """Two ledgers, one MLflow: what one has promoted is no interrupted promotion to the other."""
+    promote(place, "first", 1, None)
+    sqlite3.connect(place.folder / "other.db").execute("CREATE TABLE other (x)").close()
+    other = replace(place.ceremony(), ledger=Ledger(f"sqlite:///{place.folder}/other.db"))
+    assert other.pending("base") is None
+    assert not other.undo("base", "me", "x")
+    assert other.registry.champion("base") == 1
 
 
 def test_of_two_at_once_one_wins_and_the_other_is_told(place: Bench) -> None:
@@ -134,12 +146,26 @@ def test_what_the_registry_gives_back_damaged_never_reigns(place: Bench) -> None
     weights.write_bytes(bytes(data))
     with pytest.raises(CheckpointError, match="damaged"):
         place.ceremony().promote(proposal, package)
-    assert place.ceremony().registry.champion("base") == 1
-    assert place.ceremony().undo("base", "me", "it is damaged") == 2
-    assert place.ceremony().pending("base") is None
+    ceremony = place.ceremony()
+    assert ceremony.registry.aliases("base") == {CHAMPION: 1, CHALLENGER: 1}
+    assert ceremony.ledger.history("base")[-1].stage is Stage.STOPPED
+    assert ceremony.pending("base") is None
     data[-1] ^= 1
     weights.write_bytes(bytes(data))
     assert place.ceremony().promote(proposal, package) == 3
+
+
+@pytest.mark.parametrize("gone", [1, 2])
+def test_a_version_deleted_by_hand_does_not_block_the_model(place: Bench, gone: int) -> None:
+    promote(place, "first", 1, None)
+    assert in_a_process(place, "promote", "champion") == -signal.SIGKILL
+    client = connect(place.uri)
+    client.delete_model_version("base", str(gone))
+    ceremony = place.ceremony()
+    assert ceremony.undo("base", "me", "it is gone")
+    assert ceremony.pending("base") is None
+    assert ceremony.registry.champion("base") == (None if gone == 1 else 1)
+    assert promote(place, "third", 3, None if gone == 1 else 1) == 3
 
 
 _KILLED = """
@@ -148,13 +174,17 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from promotion_helpers import Bench
 action, label, name, seed, before = sys.argv[4:9]
+seed, before = int(seed), int(before) or None
 def step(reached):
     if reached == label:
         os.kill(os.getpid(), signal.SIGKILL)
 place = Bench(Path(sys.argv[2]), sys.argv[3])
 ceremony = place.ceremony(step)
 if action == "promote":
-    ceremony.promote(*place.package(name, int(seed), int(before) or None))
+    ceremony.promote(*place.package(name, seed, before))
+elif action == "rollback":
+    from dataclasses import replace
+    ceremony.rollback(replace(place.package(name, seed, before)[0], action="rollback"), seed)
 elif action == "resume":
     ceremony.resume("base", "resumer")
 else:
@@ -173,9 +203,9 @@ def hold_the_law(place: Bench, old: int | None) -> None:
     champion = ceremony.registry.champion("base")
     pending = ceremony.pending("base")
     if champion != old:
-        proposal, _ = place.package("second", 2, 1)
         assert champion is not None
-        sound(place, proposal.sha256, champion)
+        begun = next(row for row in reversed(ceremony.ledger.history("base")) if row.stage is Stage.BEGUN)
+        sound(place, str(begun.candidate["sha256"]), champion)
     told = replay(ceremony.ledger.history("base"))
     if pending is None:
         assert told == ceremony.registry.aliases("base")
@@ -184,61 +214,95 @@ def hold_the_law(place: Bench, old: int | None) -> None:
     assert ceremony.ledger.broken("base") is None
 
 
+def registered(place: Bench, pending: Pending) -> int | None:
+    """The version of an interrupted ceremony, as the registry's tags tell it."""
+    if pending.begun.after is not None:  # a rollback
+        return pending.begun.after
+    versions = place.ceremony().registry.versions("base")
+    return next((one.number for one in versions if one.begun == pending.begun.seal), None)
+
+
 def end(place: Bench, undo: bool, old: int | None) -> None:
     """Resume or undo, whichever: both books agree, nothing is pending, and the model that reigns is sound."""
     ceremony = place.ceremony()
     was = ceremony.pending("base")
     reigned = ceremony.registry.champion("base")
+    if was is not None and not undo and not registered(place, was):
+        with pytest.raises(PromotionError, match="before its version was registered"):
+            ceremony.resume("base", "resumer")
+        undo = True
     if undo:
-        ceremony.undo("base", "undoer", "undone")
+        assert ceremony.undo("base", "undoer", "undone") is (was is not None)
         assert ceremony.registry.champion("base") == (old if was else reigned)
     else:
-        ceremony.resume("base", "resumer")
-        assert ceremony.registry.champion("base") == (was.version if was else reigned)
+        assert ceremony.resume("base", "resumer") == (registered(place, was) if was else None)
+        assert ceremony.registry.champion("base") == (registered(place, was) if was else reigned)
     assert ceremony.pending("base") is None
     hold_the_law(place, old)
 
 
-@pytest.mark.parametrize("undo", [False, True], ids=["resume", "undo"])
-@pytest.mark.parametrize("label", LABELS[2:-1])
+@pytest.mark.parametrize(("label", "undo"), [(label, n % 2 == 1) for n, label in enumerate(SECOND[:-1])])
 def test_killed_after_a_write_it_can_be_ended_either_way(place: Bench, label: str, undo: bool) -> None:
     promote(place, "first", 1, None)
     assert in_a_process(place, "promote", label) == -signal.SIGKILL
     assert place.ceremony().pending("base") is not None
     hold_the_law(place, 1)
-    with pytest.raises(PromotionError, match="interrupted"):
+    with pytest.raises(PromotionError, match="has not ended"):
         place.ceremony().promote(*place.package("third", 3, 1))
+    with pytest.raises(PromotionError, match="--resume` goes on"):
+        promote(place, "second", 2, 1)
     end(place, undo, 1)
-    assert promote(place, "second", 2, 1) == (3 if undo else 2)
-    assert place.ceremony().registry.champion("base") == (3 if undo else 2)
+    now = place.ceremony().registry.champion("base")
+    assert promote(place, "third", 3, now) == len(place.ceremony().registry.versions("base"))
 
 
-@pytest.mark.parametrize("label", ["uploaded", "done"])
-def test_killed_before_the_first_or_after_the_last_write_there_is_nothing_to_end(place: Bench, label: str) -> None:
+def test_killed_after_the_last_write_there_is_nothing_to_end(place: Bench) -> None:
     promote(place, "first", 1, None)
-    assert in_a_process(place, "promote", label) == -signal.SIGKILL
+    assert in_a_process(place, "promote", "done") == -signal.SIGKILL
     assert place.ceremony().pending("base") is None
     hold_the_law(place, 1)
+
+
+@pytest.mark.parametrize(("label", "undo"), [("begun", False), ("challenger", True), ("champion", False)])
+def test_a_rollback_killed_can_be_ended_either_way(place: Bench, label: str, undo: bool) -> None:
+    promote(place, "second", 2, None)
+    promote(place, "first", 1, 1)
+    assert in_a_process(place, "rollback", label, "second", 1, 2) == -signal.SIGKILL
+    ceremony = place.ceremony()
+    assert ceremony.pending("base") is not None
+    if undo:
+        assert ceremony.undo("base", "me", "no")
+    else:
+        assert ceremony.resume("base", "me") == 1
+    assert ceremony.registry.champion("base") == (2 if undo else 1)
+    assert replay(ceremony.ledger.history("base")) == ceremony.registry.aliases("base")
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_a_hundred_kills_leave_no_half_promotion(place: Bench) -> None:
-    """Each run: a promotion killed at a random write, then a resume or an undo killed too, then one that ends."""
+    """Each run: a promotion or a rollback killed at a random write, then a resume or an undo killed too, then one that
+    ends.
+    """
     rng, clean = random.Random(4), place
-    promote(clean, "first", 1, None)
+    promote(clean, "second", 2, None)
+    promote(clean, "first", 1, 1)
     steps = {
         "resume": ["challenger", "intent", "champion", "done"],
-        "undo": ["champion back", "challenger back", "undone"],
+        "undo": ["champion back", "challenger back", "tagged", "undone"],
     }
     killed = 0
     while killed < 100:
         place = copy(clean, f"run-{killed}")
-        killed += in_a_process(place, "promote", rng.choice(SECOND)) == -signal.SIGKILL
-        hold_the_law(place, 1)
+        if rng.random() < 0.7:
+            killed += in_a_process(place, "promote", rng.choice(SECOND), "third", 3, 2) == -signal.SIGKILL
+        else:
+            label = rng.choice(["begun", "challenger", "intent", "champion", "done"])
+            killed += in_a_process(place, "rollback", label, "second", 1, 2) == -signal.SIGKILL
+        hold_the_law(place, 2)
         action = rng.choice(list(steps))
         if rng.random() < 0.5:
             killed += in_a_process(place, action, rng.choice(steps[action])) == -signal.SIGKILL
-            hold_the_law(place, 1)
-        end(place, undo=rng.random() < 0.5, old=1)
+            hold_the_law(place, 2)
+        end(place, undo=rng.random() < 0.5, old=2)
     print(f"{killed} kills")

@@ -45,9 +45,10 @@ def promote(
     from tuner.ship.desk import open_desk
 
     with errors_as_sentences():
-        desk = open_desk(storage, tracking, who)
+        desk = open_desk(storage, tracking, who, study)
         if resume or undo:
             _one(resume, undo, names="--resume, --undo")
+            _one(True, trial is not None, best, dry_run, override, names="--resume or --undo, alone")
             end_interrupted(Console(), desk, study, undo, reason)
             return
         _one(trial is not None, best, names="a TRIAL, --best")
@@ -71,7 +72,7 @@ def rollback(
     from tuner.ship.desk import open_desk
 
     with errors_as_sentences():
-        run_rollback(Console(), open_desk(storage, tracking, who), model, to, reason)
+        run_rollback(Console(), open_desk(storage, tracking, who, model), model, to, reason)
 
 
 def history(model: Model, storage: Storage = None, tracking: Tracking = None, as_json: AsJson = False) -> None:
@@ -82,7 +83,7 @@ def history(model: Model, storage: Storage = None, tracking: Tracking = None, as
     from tuner.ship.desk import open_desk
 
     with errors_as_sentences():
-        print_history(Console(), open_desk(storage, tracking), model, as_json)
+        print_history(Console(), open_desk(storage, tracking, None, model), model, as_json)
 
 
 def champion(model: Model, storage: Storage = None, tracking: Tracking = None, as_json: AsJson = False) -> None:
@@ -93,7 +94,7 @@ def champion(model: Model, storage: Storage = None, tracking: Tracking = None, a
     from tuner.ship.desk import open_desk
 
     with errors_as_sentences():
-        print_champion(Console(), open_desk(storage, tracking), model, as_json)
+        print_champion(Console(), open_desk(storage, tracking, None, model), model, as_json)
 
 
 def export(
@@ -109,7 +110,7 @@ def export(
     from tuner.ship.desk import open_desk
 
     with errors_as_sentences():
-        run_export(Console(), open_desk(storage, tracking), model, folder)
+        run_export(Console(), open_desk(storage, tracking, None, model), model, folder)
 
 
 def generate(
@@ -129,7 +130,7 @@ def generate(
 
     with errors_as_sentences():
         drawn = sampling(max_tokens=max_tokens, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
-        run_generate(open_desk(storage, tracking), model, prompt, drawn)
+        run_generate(open_desk(storage, tracking, None, model), model, prompt, drawn)
 
 
 def evaluate(
@@ -146,7 +147,7 @@ def evaluate(
     from tuner.ship.use import run_evaluate
 
     with errors_as_sentences():
-        run_evaluate(Console(), open_desk(storage, tracking), model, data, as_json)
+        run_evaluate(Console(), open_desk(storage, tracking, None, model), model, data, as_json)
 
 
 def _one(*given: bool, names: str) -> None:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from tuner.search.history import StudyRecord, TrialRecord
-from tuner.search.repeats import families, family, pooled
+from tuner.search.repeats import families, family, looked_at, pooled
 from tuner.spec.errors import StoreError
 from tuner.spec.parts.scalars import digest
 from tuner.spec.records import Value
@@ -80,7 +80,7 @@ def choose(record: StudyRecord, number: int | None) -> TrialRecord:
 def nominate(record: StudyRecord, trial: TrialRecord) -> Candidate:
     """The candidate record of a trial."""
     study = StudySpec.model_validate(record.spec)
-    spec, repeated = study.resolve(trial.point), families(study, record)
+    spec, repeated = study.resolve(trial.point), families(record)
     facts = {name: value for name, value in trial.facts.items() if name not in NAMED}
     spread, repeats = pooled(repeated.values())
     return Candidate(
@@ -93,8 +93,8 @@ def nominate(record: StudyRecord, trial: TrialRecord) -> Candidate:
         sha256=_text(trial.facts.get("checkpoint_sha256")),
         metric=record.metric,
         value=trial.value,
-        values=repeated.get(family(spec), {}),
-        looked_at=len(repeated),
+        values=repeated.get(family(trial.point), {}),
+        looked_at=looked_at(record),
         noise=spread,
         repeats=repeats,
         budget=str(spec.budget),

@@ -7,20 +7,20 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tuner.promotion.gates import Answer, Result
+from tuner.promotion.gates import Answer
 from tuner.promotion.ledger import Entry, Ledger, Stage
 from tuner.promotion.package.folder import verify
 from tuner.promotion.registry import CHALLENGER, CHAMPION, Registry
 from tuner.search.lock import store_lock
-from tuner.spec.errors import PromotionError
+from tuner.spec.errors import PromotionError, TunerError
 
 OVERRIDE, UNDONE = "tuner.override", "tuner.undone"
 WAIT = 20.0
-"""Seconds to wait for another promotion of the same model: the writes take about one."""
+"""Seconds to wait for another promotion of the same model: the writes take a few."""
 
 Prove = Callable[[Path], None]
 """Raises a TunerError where the plain model folder does not load or generates nothing."""
@@ -36,22 +36,12 @@ class Proposal:
     reason: str
     record: str
     before: int | None
-    run: str
-    sha256: str
     overridden: tuple[str, ...]
     answers: tuple[Answer, ...]
     candidate: Mapping[str, Any]
 
-    def as_data(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def read(cls, data: Mapping[str, Any]) -> Proposal:
-        answers = tuple(Answer(one["gate"], Result(one["result"]), one["sentence"]) for one in data["answers"])
-        return cls(**{**data, "answers": answers, "overridden": tuple(data["overridden"])})
-
-    def entry(self, stage: Stage, after: int, reason: str | None = None) -> Entry:
-        whole = stage is Stage.INTENT
+    def entry(self, stage: Stage, after: int | None, reason: str | None = None) -> Entry:
+        whole = stage is Stage.BEGUN
         return Entry(
             actor=self.actor,
             model=self.model,
@@ -69,19 +59,25 @@ class Proposal:
 
 @dataclass(frozen=True)
 class Pending:
-    """A ceremony that a crash has left: the version it made, and its row in the ledger if it came that far."""
+    """A ceremony that has begun and not ended: its first row, and how far it came by the ledger."""
 
-    model: str
-    version: int
-    record: str
-    intent: Entry | None
+    begun: Entry
+    last: Entry
+
+    @property
+    def proposal(self) -> Proposal:
+        row = self.begun
+        return Proposal(
+            row.model, row.action, row.actor, row.reason, row.record, row.before, row.overridden, row.answers,
+            row.candidate,
+        )  # fmt: skip
 
     @property
     def sentence(self) -> str:
-        how_far = "registered, not yet announced in the ledger" if self.intent is None else "announced, not ended"
-        who = "" if self.intent is None else f" by {self.intent.actor} at {self.intent.at}"
-        ends = f"`tuner promote {self.model} --resume` goes on, `--undo` takes it back"
-        return f"version {self.version} is {how_far}{who}; {ends}"
+        row = self.begun
+        ends = f"`tuner promote {row.model} --resume` goes on, `--undo` takes it back"
+        name = "promotion" if row.action == "promote" else row.action
+        return f"the {name} that {row.actor} began at {row.at} ({row.reason}) has not ended; {ends}"
 
 
 @dataclass(frozen=True)
@@ -94,21 +90,19 @@ class Ceremony:
     step: Callable[[str], None] = lambda label: None
 
     def promote(self, proposal: Proposal, mlflow_package: Path) -> int:
-        """Make the package's version champion; returns the version. The same record again writes nothing.
+        """Register the package and make it champion; returns its version.
 
         Raises:
             PromotionError: another ceremony is under way or was interrupted, or the champion moved meanwhile.
             CheckpointError: what the registry gives back is not what was promoted.
         """
         with self._locked(proposal.model):
-            self._refuse_pending(proposal.model, proposal.record)
-            version = self._made(proposal.model, proposal.record)
-            if version is not None and self.registry.champion(proposal.model) == version:
-                self._finish(proposal, version)
-                return version
-            if version is None:
-                version = self.registry.add(proposal.model, proposal.run, mlflow_package, proposal.record, self.step)
-            self._crown(proposal, version)
+            begun = self._begin(proposal, None)
+            with self._stopping(proposal):
+                run = str(proposal.candidate["run"])
+                version = self.registry.add(proposal.model, run, mlflow_package, proposal.record, begun.seal, self.step)
+                self._verify(proposal, version)
+            self._crown(proposal, version, announced=False)
             return version
 
     def rollback(self, proposal: Proposal, version: int) -> None:
@@ -117,123 +111,143 @@ class Ceremony:
         Raises: as ``promote``.
         """
         with self._locked(proposal.model):
-            self._refuse_pending(proposal.model, proposal.record)
-            self._crown(proposal, version)
+            self._begin(proposal, version)
+            with self._stopping(proposal, version):
+                self._verify(proposal, version)
+            self._crown(proposal, version, announced=False)
 
     def resume(self, model: str, actor: str) -> int | None:
-        """End an interrupted ceremony; the version that is champion then, None where nothing was interrupted."""
-        with self._locked(model):
-            pending = self.pending(model)
-            if pending is None:
-                return None
-            self._crown(replace(self._proposal(model, pending), actor=actor), pending.version)
-            return pending.version
+        """End an interrupted ceremony; the version that is champion then, None where nothing was interrupted.
 
-    def undo(self, model: str, actor: str, reason: str) -> int | None:
-        """Take an interrupted ceremony back; the version it was about, None where nothing was interrupted.
-
-        It needs nothing of the package, which may be why the ceremony did not end. An undone version stays in the
-        registry, marked, and is never taken up again.
+        Raises:
+            PromotionError: it had not registered anything yet, so that there is nothing to go on with.
         """
         with self._locked(model):
             pending = self.pending(model)
             if pending is None:
                 return None
-            told, history = pending.intent, self.ledger.history(model)
-            before = told.before if told is not None else replay(history).get(CHAMPION)
-            if self.registry.champion(model) == pending.version != before:
-                self.registry.point(model, CHAMPION, before)
+            version = self._version(pending)
+            if version is None:
+                raise PromotionError(
+                    f"the promotion of '{model}' was interrupted before its version was registered; "
+                    f"`tuner promote {model} --undo` closes it, then promote again."
+                )
+            proposal = replace(pending.proposal, actor=actor)
+            with self._stopping(proposal, version):
+                self._verify(proposal, version)
+            self._crown(proposal, version, announced=pending.last.stage is Stage.INTENT)
+            return version
+
+    def undo(self, model: str, actor: str, reason: str) -> bool:
+        """Take an interrupted ceremony back; False where nothing was interrupted.
+
+        It needs nothing of the package, which may be why the ceremony did not end, and copes with versions that
+        somebody deleted: an alias whose version is gone is removed.
+        """
+        with self._locked(model):
+            pending = self.pending(model)
+            if pending is None:
+                return False
+            version, before = self._version(pending), pending.begun.before
+            known = {one.number for one in self.registry.versions(model)}
+            aliases = self.registry.aliases(model)
+            if pending.last.stage is Stage.INTENT and aliases.get(CHAMPION) in (version, None):
+                self._return(model, CHAMPION, aliases, before if before in known else None)
                 self.step("champion back")
-            earlier = replay([entry for entry in history if entry != told]).get(CHALLENGER)
-            if self.registry.aliases(model).get(CHALLENGER) == pending.version != earlier:
-                self.registry.point(model, CHALLENGER, earlier)
+            earlier = replay([row for row in self.ledger.history(model) if row != pending.last]).get(CHALLENGER)
+            if version is not None and aliases.get(CHALLENGER) in (version, None):
+                self._return(model, CHALLENGER, aliases, earlier if earlier in known else None)
                 self.step("challenger back")
-            action = told.action if told is not None else "promote"
-            if action == "promote":
-                self.registry.tag(model, pending.version, UNDONE, reason)
-            taken = Entry(actor, model, action, Stage.UNDONE, before, pending.version, pending.record, reason)
-            self.ledger.write(taken)
+            if pending.begun.action == "promote" and version in known and version is not None:
+                self.registry.tag(model, version, UNDONE, reason)
+                self.step("tagged")
+            self.ledger.write(replace(pending.proposal, actor=actor).entry(Stage.UNDONE, version, reason))
             self.step("undone")
-            return pending.version
+            return True
 
     def pending(self, model: str) -> Pending | None:
-        """What a crash has left, seen from both books; None where every ceremony has ended."""
+        """The ceremony that has begun and not ended; the ledger alone tells."""
         history = self.ledger.history(model)
-        for entry in reversed(history):
-            if entry.stage is Stage.INTENT:
-                return Pending(model, entry.after, entry.record, entry)
-            break
-        known = {entry.after for entry in history}
-        for version in reversed(self.registry.versions(model)):
-            if version.record is not None and version.number not in known and UNDONE not in version.tags:
-                return Pending(model, version.number, version.record, None)
-        return None
+        if not history or history[-1].stage not in (Stage.BEGUN, Stage.INTENT):
+            return None
+        begun = next(row for row in reversed(history) if row.stage is Stage.BEGUN)
+        return Pending(begun, history[-1])
 
-    def _crown(self, proposal: Proposal, version: int) -> None:
-        """Verify, challenger, intent, look again, champion, read back, done; each at most once per ceremony."""
-        model, before = proposal.model, proposal.before
-        self._verify(proposal, version)
+    def under_way(self, model: str) -> bool:
+        """Is a ceremony being held right now?"""
+        with store_lock(self.ledger.url, _lock(model)) as taken:
+            return not taken
+
+    def _begin(self, proposal: Proposal, version: int | None) -> Entry:
+        """The first row: from here on a crash is seen."""
+        if pending := self.pending(proposal.model):
+            raise PromotionError(f"'{proposal.model}': {pending.sentence}.")
+        self._unmoved(proposal, version, stop=False)
+        begun = self.ledger.write(proposal.entry(Stage.BEGUN, version))
+        self.step("begun")
+        return begun
+
+    def _crown(self, proposal: Proposal, version: int, announced: bool) -> None:
+        """Challenger, intent, look again, champion, read back, done; each at most once per ceremony."""
+        model = proposal.model
         if proposal.overridden:
             self.registry.tag(model, version, OVERRIDE, ", ".join(proposal.overridden))
             self.step("marked")
         if self.registry.aliases(model).get(CHALLENGER) != version:
             self.registry.point(model, CHALLENGER, version)
             self.step("challenger")
-        if not self._announced(proposal, version):
+        if not announced:
             self.ledger.write(proposal.entry(Stage.INTENT, version))
             self.step("intent")
-        now = self.registry.champion(model)
-        if now not in (before, version):
-            self.ledger.write(proposal.entry(Stage.STOPPED, version, f"the champion moved to version {now} meanwhile"))
-            raise PromotionError(
-                f"the champion of '{model}' was {_version(before)} when this was judged and is {_version(now)} now: "
-                f"{self._mover(model, now)}. Nothing was moved; run the same command again to be judged against it."
-            )
-        if now != version:
+        self._unmoved(proposal, version, stop=True)
+        if self.registry.champion(model) != version:
             self.registry.point(model, CHAMPION, version)
             self.step("champion")
         if (seen := self.registry.champion(model)) != version:
             raise PromotionError(
-                f"the champion of '{model}' was set to version {version} and reads as {_version(seen)}; look at the "
+                f"the champion of '{model}' was set to version {version} and reads as {_named(seen)}; look at the "
                 f"registry, then `tuner promote {model} --resume` or `--undo`."
             )
         self.ledger.write(proposal.entry(Stage.DONE, version))
         self.step("done")
 
-    def _finish(self, proposal: Proposal, version: int) -> None:
-        """The champion is this record already: only a crash before the last row leaves something to write."""
-        if self._announced(proposal, version):
-            self.ledger.write(proposal.entry(Stage.DONE, version))
-            self.step("done")
+    def _unmoved(self, proposal: Proposal, version: int | None, stop: bool) -> None:
+        """The champion is still the one that was judged against, or the new one already."""
+        model, now = proposal.model, self.registry.champion(proposal.model)
+        if now == proposal.before or (version is not None and now == version):
+            return
+        if stop:
+            self.ledger.write(proposal.entry(Stage.STOPPED, version, f"the champion moved to {_named(now)} meanwhile"))
+        raise PromotionError(
+            f"the champion of '{model}' was {_named(proposal.before)} when this was judged and is {_named(now)} now: "
+            f"{self._mover(model, now)}. Nothing was moved; run the same command again to be judged against it."
+        )
 
-    def _announced(self, proposal: Proposal, version: int) -> bool:
-        last = next(iter(reversed(self.ledger.history(proposal.model))), None)
-        return last is not None and last.stage is Stage.INTENT and last.after == version
+    @contextmanager
+    def _stopping(self, proposal: Proposal, version: int | None = None) -> Iterator[None]:
+        """What fails before any alias moves ends the ceremony by itself, and the ledger says why."""
+        try:
+            yield
+        except TunerError as error:
+            self.ledger.write(proposal.entry(Stage.STOPPED, version, str(error)))
+            raise
 
     def _verify(self, proposal: Proposal, version: int) -> None:
         with tempfile.TemporaryDirectory(prefix="tuner-verify-") as folder:
             fetched = self.registry.fetch(proposal.model, version, Path(folder))
-            verify(fetched, proposal.sha256)
+            verify(fetched, str(proposal.candidate["sha256"]))
             self.prove(fetched)
 
-    def _made(self, model: str, record: str) -> int | None:
-        versions = self.registry.versions(model)
-        found = [one.number for one in versions if one.record == record and UNDONE not in one.tags]
-        return found[-1] if found else None
+    def _version(self, pending: Pending) -> int | None:
+        """The version an interrupted ceremony is about; None where it had registered none."""
+        if pending.last.after is not None:
+            return pending.last.after
+        versions = self.registry.versions(pending.begun.model)
+        return next((one.number for one in reversed(versions) if one.begun == pending.begun.seal), None)
 
-    def _proposal(self, model: str, pending: Pending) -> Proposal:
-        """What an interrupted ceremony was about: from the package of its version, and for a rollback its row."""
-        with tempfile.TemporaryDirectory(prefix="tuner-verify-") as folder:
-            kept = Proposal.read(verify(self.registry.fetch(model, pending.version, Path(folder))))
-        if pending.intent is None:
-            return kept
-        told = pending.intent
-        return replace(kept, action=told.action, reason=told.reason, before=told.before, overridden=told.overridden)
-
-    def _refuse_pending(self, model: str, record: str) -> None:
-        pending = self.pending(model)
-        if pending is not None and pending.record != record:
-            raise PromotionError(f"'{model}': a promotion was interrupted. {pending.sentence}.")
+    def _return(self, model: str, alias: str, aliases: Mapping[str, int], version: int | None) -> None:
+        if aliases.get(alias) != version:
+            self.registry.point(model, alias, version)
 
     def _mover(self, model: str, version: int | None) -> str:
         for entry in reversed(self.ledger.history(model)):
@@ -243,7 +257,7 @@ class Ceremony:
 
     @contextmanager
     def _locked(self, model: str) -> Iterator[None]:
-        with store_lock(self.ledger.url, f"promotion.{model}", wait=WAIT) as taken:
+        with store_lock(self.ledger.url, _lock(model), wait=WAIT) as taken:
             if not taken:
                 raise PromotionError(f"'{model}' is being promoted by another process; try again when it has ended.")
             yield
@@ -268,5 +282,9 @@ def replay(history: list[Entry]) -> dict[str, int]:
     return {name: version for name, version in told.items() if version is not None}
 
 
-def _version(number: int | None) -> str:
+def _lock(model: str) -> str:
+    return f"promotion.{model}"
+
+
+def _named(number: int | None) -> str:
     return "nobody" if number is None else f"version {number}"

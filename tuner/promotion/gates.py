@@ -131,6 +131,10 @@ def _better(case: Case) -> Said:
     one, seen, confidence = case.candidate, case.evidence, case.settings.confidence
     if seen.test_loss is None or seen.test_error is None:
         return COULD_NOT_RUN, seen.failures.get("test", "the test part could not be evaluated")
+    if not math.isfinite(seen.test_loss):
+        return FAIL, f"the test loss is {seen.test_loss}, no finite value"
+    if not math.isfinite(seen.test_error):
+        return COULD_NOT_RUN, f"the test part has {seen.test_windows} window, too few to tell how far its loss scatters"
     own = f"test loss {seen.test_loss:.4f} ± {1.96 * seen.test_error:.4f} on {seen.test_windows} windows"
     if case.champion is None:
         return PASS, f"{own}; there is no champion to beat"
@@ -153,13 +157,13 @@ def _better(case: Case) -> Said:
 
 
 def _seeds(case: Case) -> Seeds:
-    one, other = case.candidate, case.champion and case.champion.candidate
+    one = case.candidate
     set_ = None if case.settings.noise == "auto" else case.settings.noise
     loss = case.evidence.test_loss or 0.0
     scale = loss / one.value if one.value and one.noise is not None else 1.0  # noise is in the study's metric
     spread = deviation(set_, None if one.noise is None else one.noise * scale, one.repeats, loss)
     usable = len(one.values) if one.metric == "val_loss" else 1
-    return Seeds(spread, max(1, usable), max(1, len(other.values)) if other else 1, one.looked_at)
+    return Seeds(spread, max(1, usable), one.looked_at)
 
 
 def _seed_count(case: Case) -> Said:
@@ -184,7 +188,7 @@ def _size(case: Case) -> Said:
 
 def _latency(case: Case) -> Said:
     seen, limit = case.evidence.latency_ms, case.settings.max_latency
-    if seen is None:
+    if seen is None or not math.isfinite(seen):
         return COULD_NOT_RUN, case.evidence.failures.get("sample", "no text could be generated")
     if limit is not None and seen > limit:
         return FAIL, f"{seen:.2g} ms a generated token, at most {limit:g} are allowed"

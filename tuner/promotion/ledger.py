@@ -22,8 +22,11 @@ from tuner.spec.parts.scalars import digest
 
 
 class Stage(StrEnum):
-    """How far an operation came: it is announced, then done, stopped by what was found, or undone."""
+    """How far an operation came: begun, announced once its version stands, then done, stopped by what was found, or
+    undone.
+    """
 
+    BEGUN = "begun"
     INTENT = "intent"
     DONE = "done"
     STOPPED = "stopped"
@@ -32,14 +35,16 @@ class Stage(StrEnum):
 
 @dataclass(frozen=True)
 class Entry:
-    """One row. ``record`` is the candidate's hash; versions are those of the registered model, None for no champion."""
+    """One row. ``record`` is the candidate's hash; ``before`` and ``after`` are versions of the registered model, None
+    for no champion and for a version not yet registered.
+    """
 
     actor: str
     model: str
     action: str  # promote or rollback
     stage: Stage
     before: int | None
-    after: int
+    after: int | None
     record: str
     reason: str
     overridden: tuple[str, ...] = ()
@@ -60,7 +65,7 @@ _TABLE = sa.Table(
     sa.Column("action", sa.Text, nullable=False),
     sa.Column("stage", sa.Text, nullable=False),
     sa.Column("version_before", sa.Integer),
-    sa.Column("version_after", sa.Integer, nullable=False),
+    sa.Column("version_after", sa.Integer),
     sa.Column("record", sa.Text, nullable=False),
     sa.Column("reason", sa.Text, nullable=False),
     sa.Column("details", sa.Text, nullable=False),  # JSON: candidate, answers, overridden gates
@@ -159,6 +164,10 @@ class Ledger:
 
     def _prepare(self) -> None:
         """Make the table and its law, once, however many processes ask."""
+        if self._ready:
+            return
+        with store_errors(self.url), self._engine.connect() as connection:
+            self._ready = sa.inspect(connection).has_table(_TABLE.name)  # made in one transaction with its law
         if self._ready:
             return
         law = _POSTGRESQL if self._engine.dialect.name == "postgresql" else _SQLITE

@@ -11,11 +11,12 @@ from statistics import NormalDist
 
 @dataclass(frozen=True)
 class Seeds:
-    """What is known of luck: the deviation between seeds (nats), and the seeds of both sides."""
+    """What is known of luck: the deviation between seeds (nats), the candidate's seeds, and how many settings it was
+    chosen from.
+    """
 
     deviation: float
     candidate: int = 1
-    champion: int = 1
     looked_at: int = 1
 
 
@@ -25,7 +26,8 @@ def needed(seeds: Seeds, error: float, confidence: float) -> float:
     ``error`` is the standard error of the gain over the windows of the test part. A candidate with one seed is the
     luckiest of n = ``looked_at``: the largest of n normal values has a mean above zero (Blom's approximation, 1958:
     the quantile at (n - 3/8) / (n + 1/4)) and is below quantile c^(1/n) with probability c. One with more seeds is
-    judged by the others (see ``fair_gain``), which nobody has selected. Means add up, what scatters adds in squares.
+    judged by the others (see ``fair_gain``), which nobody has selected. The champion is one checkpoint with a luck of
+    its own, however many seeds its settings had. Means add up, what scatters adds in squares.
     """
     normal = NormalDist()
     z = normal.inv_cdf(confidence)
@@ -34,7 +36,7 @@ def needed(seeds: Seeds, error: float, confidence: float) -> float:
         n = max(1, seeds.looked_at)
         mean = normal.inv_cdf((n - 0.375) / (n + 0.25)) * seeds.deviation
         own = normal.inv_cdf(confidence ** (1 / n)) * seeds.deviation - mean
-    rest = z * math.hypot(seeds.deviation / math.sqrt(seeds.champion), error)
+    rest = z * math.hypot(seeds.deviation, error)
     return mean + math.hypot(own, rest)
 
 

@@ -8,7 +8,7 @@ import getpass
 import os
 import socket
 import tempfile
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -88,14 +88,17 @@ def consider(desk: Desk, study: str, number: int | None) -> Judged:
     record = read_study(open_storage(desk.store), study)
     candidate = nominate(record, choose(record, number))
     champion = reigning(desk, candidate.model)
+    if pending := desk.ceremony.pending(candidate.model):
+        raise PromotionError(f"'{candidate.model}': {pending.sentence}.")
     if champion is not None and champion.candidate is not None and champion.candidate.record == candidate.record:
         return Judged(candidate, Evidence(), [], champion, champion.version)
     settings = PromotionSettings.model_validate(record.spec.get("promotion", {}))
     with tempfile.TemporaryDirectory(prefix="tuner-champion-") as place:
-        fetched = None if champion is None else desk.registry.fetch(candidate.model, champion.version, Path(place))
+        fetched, gone = _fetched(desk, candidate.model, champion, Path(place))
         evidence = Evidence()
         if candidate.checkpoint is not None:
             evidence = desk.hands.examine(Path(candidate.checkpoint), fetched, settings.test_tokens)
+    evidence = replace(evidence, failures={**gone, **evidence.failures})
     return Judged(candidate, evidence, judge(Case(candidate, evidence, champion, settings)), champion)
 
 
@@ -112,6 +115,11 @@ def promote(desk: Desk, judged: Judged, reason: str, overridden: bool = False) -
     if closed or one.checkpoint is None or one.sha256 is None or one.run is None:
         names = ", ".join(answer.gate for answer in closed) or "complete"
         raise PromotionError(f"trial {one.trial} of '{one.study}' is not promoted; closed gates: {names}.")
+    if (former := _promoted_as(desk, one)) is not None:
+        raise PromotionError(
+            f"trial {one.trial} of '{one.study}' was champion before, as version {former}; "
+            f"`tuner rollback {one.model} --to {former}` brings it back."
+        )
     proposal = Proposal(
         model=one.model,
         action="promote",
@@ -119,8 +127,6 @@ def promote(desk: Desk, judged: Judged, reason: str, overridden: bool = False) -
         reason=required(reason),
         record=one.record,
         before=None if judged.champion is None else judged.champion.version,
-        run=one.run,
-        sha256=one.sha256,
         overridden=tuple(answer.gate for answer in against),
         answers=tuple(judged.answers),
         candidate=one.as_data(),
@@ -132,16 +138,18 @@ def promote(desk: Desk, judged: Judged, reason: str, overridden: bool = False) -
             folder, around = Path(place) / "model", Path(place) / "mlflow"
             gather(Path(one.checkpoint), desk.corpora / str(one.facts.get("data_fingerprint")), folder)
             words = card(one, judged.evidence, judged.answers, proposal.overridden)
-            describe(folder, words, judged.evidence.samples, proposal.as_data())
+            told = {"candidate": one.as_data(), "gates": [asdict(answer) for answer in judged.answers]}
+            told |= {"reason": proposal.reason, "overridden": list(proposal.overridden)}
+            describe(folder, words, judged.evidence.samples, told)
             as_mlflow(folder, around)
             return desk.ceremony.promote(proposal, around)
-    except TunerError:
+    except BaseException:
         if fresh and desk.ceremony.pending(one.model) is None:
             release(trial)
         raise
 
 
-def rollback(desk: Desk, model: str, to: int | None, reason: str) -> tuple[int, int]:
+def rollback(desk: Desk, model: str, to: int | None, reason: str) -> tuple[int | None, int]:
     """Make a former champion champion again, the last one before the present where ``to`` is None.
 
     Returns the versions before and after.
@@ -151,7 +159,10 @@ def rollback(desk: Desk, model: str, to: int | None, reason: str) -> tuple[int, 
         CheckpointError: its package does not verify.
     """
     now, history = desk.registry.champion(model), desk.ledger.history(model)
-    former = list(dict.fromkeys(entry.after for entry in reversed(history) if entry.stage is Stage.DONE))
+    if pending := desk.ceremony.pending(model):
+        raise PromotionError(f"'{model}': {pending.sentence}.")
+    done = (entry.after for entry in reversed(history) if entry.stage is Stage.DONE)
+    former = list(dict.fromkeys(version for version in done if version is not None))
     others = [version for version in former if version != now]
     version = to if to is not None else next(iter(others), None)
     if version is None or version not in former:
@@ -159,23 +170,40 @@ def rollback(desk: Desk, model: str, to: int | None, reason: str) -> tuple[int, 
         raise PromotionError(f"'{model}' has no former champion{'' if to is None else f' {to}'}; there is: {known}.")
     if version == now:
         raise PromotionError(f"version {version} of '{model}' is the champion already.")
-    with tempfile.TemporaryDirectory(prefix="tuner-verify-") as place:
-        kept = Proposal.read(verify(desk.registry.fetch(model, version, Path(place))))
+    told = announced(history, version)
+    assert told is not None  # it was champion, so it was begun
     proposal = Proposal(
         model=model,
         action="rollback",
         actor=desk.actor,
         reason=required(reason),
-        record=kept.record,
+        record=told.record,
         before=now,
-        run=kept.run,
-        sha256=kept.sha256,
-        overridden=kept.overridden,
+        overridden=told.overridden,
         answers=(),
-        candidate=kept.candidate,
+        candidate=told.candidate,
     )
     desk.ceremony.rollback(proposal, version)
-    return now or 0, version
+    return now, version
+
+
+def _fetched(desk: Desk, model: str, champion: Champion | None, place: Path) -> tuple[Path | None, dict[str, str]]:
+    """The champion's plain folder, or why there is none: a champion that cannot be read blocks one gate, not all."""
+    if champion is None:
+        return None, {}
+    try:
+        folder = desk.registry.fetch(model, champion.version, place)
+        verify(folder)
+        return folder, {}
+    except TunerError as error:
+        return None, {"champion": f"version {champion.version} cannot be read: {error}"}
+
+
+def _promoted_as(desk: Desk, candidate: Candidate) -> int | None:
+    """The version under which this very record was champion before; None where it never was."""
+    history = desk.ledger.history(candidate.model)
+    done = (e.after for e in reversed(history) if e.stage is Stage.DONE and e.record == candidate.record)
+    return next(done, None)
 
 
 def reigning(desk: Desk, model: str) -> Champion | None:
@@ -188,9 +216,11 @@ def reigning(desk: Desk, model: str) -> Champion | None:
 
 
 def announced(history: list[Entry], version: int) -> Entry | None:
-    """The row that announced a version, with its candidate and gates; None for one that the ledger does not know."""
-    told = (e for e in reversed(history) if e.after == version and e.stage is Stage.INTENT and e.action == "promote")
-    return next(told, None)
+    """The row that began the promotion of a version, with its candidate and gates; None where the ledger has none."""
+    done = next((e for e in history if e.stage is Stage.DONE and e.action == "promote" and e.after == version), None)
+    if done is None:
+        return None
+    return next((e for e in reversed(history) if e.stage is Stage.BEGUN and e.id < done.id), None)
 
 
 def required(reason: str) -> str:

@@ -13,11 +13,14 @@ from typing import Any
 from tuner.promotion.package.folder import MODEL
 from tuner.spec.errors import PromotionError, TunerError
 from tuner.tracking.mlflow import reason
-from tuner.tracking.store import absolute, connect, shown
+from tuner.tracking.store import absolute, connect, shown, sqlite_path
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 RECORD = "tuner.record"
 """Tag of a version: the hash of the candidate it was made of."""
+
+BEGUN = "tuner.begun"
+"""Tag of a version: the seal of the ledger's row that began its promotion, by which its own ledger knows it."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,10 @@ class Version:
     @property
     def record(self) -> str | None:
         return self.tags.get(RECORD)
+
+    @property
+    def begun(self) -> str | None:
+        return self.tags.get(BEGUN)
 
 
 class Registry:
@@ -57,8 +64,12 @@ class Registry:
         with self._reached() as client:
             if self._model(client, model) is None:
                 return []
-            found = client.search_model_versions(f"name = '{model}'", max_results=1000)
-            return sorted((Version(int(one.version), dict(one.tags)) for one in found), key=lambda one: one.number)
+            found, token = [], None
+            while token != "":
+                page = client.search_model_versions(f"name = '{model}'", max_results=1000, page_token=token)
+                found += [Version(int(one.version), dict(one.tags)) for one in page]
+                token = page.token or ""
+            return sorted(found, key=lambda one: one.number)
 
     def find(self, name: str) -> tuple[str, int]:
         """The model and version that ``model`` (its champion), ``model@alias`` or ``model:version`` means.
@@ -74,17 +85,26 @@ class Registry:
         return model, version
 
     def add(
-        self, model: str, run: str, package: Path, record: str, step: Callable[[str], None] = lambda label: None
+        self,
+        model: str,
+        run: str,
+        package: Path,
+        record: str,
+        begun: str,
+        step: Callable[[str], None] = lambda label: None,
     ) -> int:
-        """Upload an MLflow package beside the trial's run and register it; a crash leaves files without a version."""
-        place = f"promoted/{record}"
+        """Upload an MLflow package beside the trial's run, in a folder of its own, and register it.
+
+        A crash leaves files without a version.
+        """
+        place = f"promoted/{record}-{begun[:8]}"
         with self._reached() as client:
             client.log_artifacts(run, str(package), place)
             step("uploaded")
             if self._model(client, model) is None:
                 client.create_registered_model(model, description="Promoted by tuner; see `tuner history`.")
                 step("named")
-            made = client.create_model_version(model, f"runs:/{run}/{place}", run, tags={RECORD: record})
+            made = client.create_model_version(model, f"runs:/{run}/{place}", run, tags={RECORD: record, BEGUN: begun})
             step("registered")
             return int(made.version)
 
@@ -124,6 +144,9 @@ class Registry:
 
     @contextmanager
     def _reached(self) -> Iterator[Any]:
+        path = sqlite_path(self.uri)
+        if path is not None and not path.exists():
+            raise PromotionError(f"no MLflow store at {path}; run a study first, or name the store with --tracking.")
         try:
             self._client = self._client or connect(self.uri)
             yield self._client

@@ -29,7 +29,9 @@ def study_lock(url: str, study: str, folder: Path) -> Iterator[None]:
     """
     note = folder / "driver.json"
     with contextlib.ExitStack() as held:
-        if not (held.enter_context(_file(folder / "driver.lock")) and held.enter_context(store_lock(url, study))):
+        if not (
+            held.enter_context(_file(folder / "driver.lock")) and held.enter_context(store_lock(url, f"study.{study}"))
+        ):
             raise StudyLockedError(
                 f"study '{study}' is being run by another driver{_holder(note)}; wait for it or stop it."
             )

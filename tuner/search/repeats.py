@@ -8,8 +8,10 @@ from collections.abc import Iterable, Mapping
 
 from tuner.search.history import StudyRecord
 from tuner.spec.parts.scalars import digest
-from tuner.spec.study import StudySpec
-from tuner.spec.trial import TrialSpec
+from tuner.spec.records import Point
+
+SEED = "seed"
+"""The path of a trial's seed, where it is a dimension."""
 
 ASSUMED = 0.005
 """Deviation between seeds as a share of the loss, where a study has too few repeats to tell its own.
@@ -21,19 +23,24 @@ TRUSTED = 4
 """Repeats beyond the first of each settings from which on a study's own deviation is believed alone."""
 
 
-def family(spec: TrialSpec) -> str:
-    """What trials of equal settings share, whatever their seed."""
-    return digest(spec.model_dump(mode="json", exclude={"seed"}))
+def family(point: Point) -> str:
+    """What the points of equal settings share, whatever their seed."""
+    return digest({path: value for path, value in point.items() if path != SEED})
 
 
-def families(study: StudySpec, record: StudyRecord) -> dict[str, dict[str, float]]:
+def families(record: StudyRecord) -> dict[str, dict[str, float]]:
     """Family -> seed -> final value, complete trials only."""
+    fixed = str(record.spec["trial"]["seed"])
     found: dict[str, dict[str, float]] = {}
     for trial in record.trials:
         if trial.value is not None:
-            spec = study.resolve(trial.point)
-            found.setdefault(family(spec), {}).setdefault(str(spec.seed), trial.value)
+            found.setdefault(family(trial.point), {}).setdefault(str(trial.point.get(SEED, fixed)), trial.value)
     return found
+
+
+def looked_at(record: StudyRecord) -> int:
+    """Different settings of which something was seen: a pruned trial was looked at as well as a complete one."""
+    return len({family(trial.point) for trial in record.trials if trial.value is not None or trial.milestones})
 
 
 def pooled(groups: Iterable[Mapping[str, float]]) -> tuple[float | None, int]:

@@ -59,23 +59,29 @@ def run_promote(
 
 
 def end_interrupted(console: Console, desk: Desk, model: str, undo: bool, reason: str) -> None:
-    """End what a crash has left of a promotion: go on, or take it back."""
-    if undo:
-        version = desk.ceremony.undo(model, desk.actor, reason or "undone after an interruption")
+    """End what a crash has left of a promotion: go on, or take it back.
+
+    Raises:
+        PromotionError: the model has no history, or there is nothing to go on with.
+    """
+    if not desk.ledger.history(model):
+        raise PromotionError(f"the ledger knows no model '{model}'; `tuner promote STUDY --best` makes one.")
+    with console.status("verifying"):
+        if undo:
+            ended = desk.ceremony.undo(model, desk.actor, reason or "undone after an interruption")
+        else:
+            ended = desk.ceremony.resume(model, desk.actor) is not None
+    champion = _who(desk.registry.champion(model))
+    if not ended:
+        console.print(f"no promotion of {model} was interrupted; the champion is {champion}")
     else:
-        version = desk.ceremony.resume(model, desk.actor)
-    if version is None:
-        console.print(f"no promotion of {model} was interrupted; the champion is {_who(desk.registry.champion(model))}")
-    elif undo:
-        console.print(f"version {version} is taken back; the champion is {_who(desk.registry.champion(model))}")
-    else:
-        console.print(f"{model} version {version} is champion now")
+        console.print(f"{'taken back' if undo else 'ended'}; the champion of {model} is {champion}")
 
 
 def run_rollback(console: Console, desk: Desk, model: str, to: int | None, reason: str) -> None:
     with console.status("verifying the former champion"):
         before, after = rollback(desk, model, to, reason)
-    console.print(f"{model}: version {after} is champion again (before: {_who(before or None)})")
+    console.print(f"{model}: version {after} is champion again (before: {_who(before)})")
 
 
 def print_history(console: Console, desk: Desk, model: str, as_json: bool) -> None:
@@ -96,7 +102,8 @@ def print_history(console: Console, desk: Desk, model: str, as_json: bool) -> No
     for entry in history:
         before = "-" if entry.before is None else str(entry.before)
         mark = f" OVERRIDDEN: {', '.join(entry.overridden)}" if entry.overridden else ""
-        words = (f"{entry.action} {entry.stage}", f"{before} → {entry.after}", f"{entry.reason}{mark}")
+        after = "?" if entry.after is None else str(entry.after)
+        words = (f"{entry.action} {entry.stage}", f"{before} → {after}", f"{entry.reason}{mark}")
         table.add_row(entry.at[:16].replace("T", " "), Text(entry.actor), words[0], words[1], Text(words[2]))
     console.print(table)
     for sentence in complaints(desk, model, history):
@@ -109,8 +116,8 @@ def complaints(desk: Desk, model: str, history: list[Entry]) -> list[str]:
     if (broken := desk.ledger.broken(model)) is not None:
         said.append(f"the ledger was changed by other means: row {broken} does not match its seal.")
     if (pending := desk.ceremony.pending(model)) is not None:
-        said.append(f"a promotion was interrupted. {pending.sentence}.")
-        return said
+        now = desk.ceremony.under_way(model)
+        return [*said, "a promotion is under way." if now else f"{pending.sentence}."]
     told, real = replay(history), desk.registry.aliases(model)
     said += [
         f"the alias {alias} points to {_who(real.get(alias))}, the ledger says {_who(told.get(alias))}: "
@@ -142,7 +149,8 @@ def print_champion(console: Console, desk: Desk, model: str, as_json: bool) -> N
         console.print(Text(f"since {done.at[:16].replace('T', ' ')} UTC by {done.actor}: {done.reason}"))
     if told is not None:
         one = told.candidate
-        console.print(Text(f"trial {one['trial']} of {one['study']}, {one['metric']} {one['value']:.4g}"))
+        value = "no value" if one["value"] is None else f"{one['metric']} {one['value']:.4g}"
+        console.print(Text(f"trial {one['trial']} of {one['study']}, {value}"))
         if told.overridden:
             console.print(Text(f"promoted against its gates: {', '.join(told.overridden)}", style="red"))
         print_gates(console, told.answers)
@@ -161,7 +169,7 @@ def run_export(console: Console, desk: Desk, model: str, folder: Path) -> None:
     name, version = desk.registry.find(model)
     with tempfile.TemporaryDirectory(prefix="tuner-export-") as place:
         shutil.copytree(desk.registry.fetch(name, version, Path(place)), folder, dirs_exist_ok=True)
-    console.print(f"{name} version {version} is in {folder}; try: tuner generate {folder} --prompt ...")
+    console.print(f"{name} version {version} is in {folder}; try: tuner generate {folder} --prompt ...", soft_wrap=True)
 
 
 def print_gates(console: Console, answers: Sequence[Answer]) -> None:

@@ -4,11 +4,17 @@ Wiring only; what is promoted, and when, is decided in promotion/.
 
 from __future__ import annotations
 
+import contextlib
+import os
+import re
 from pathlib import Path
 
+from tuner.promotion.ledger import Ledger
 from tuner.promotion.promote import Desk, actor
 from tuner.run.hands.link import ExamineJob, ProveJob
 from tuner.run.hands.local import call
+from tuner.search.history import read_study
+from tuner.search.storage import open_storage
 from tuner.search.url import storage_url
 from tuner.spec.errors import TunerError
 from tuner.spec.records import Evidence
@@ -33,6 +39,23 @@ class Apart:
             raise error
 
 
-def open_desk(storage: str | None, tracking: str | None, who: str | None = None) -> Desk:
-    """The desk of the working folder: stores by option, environment or default, as a study has them."""
-    return Desk(storage_url(storage, None), location(tracking), CORPORA, who or actor(), Apart(CORPORA))
+def open_desk(storage: str | None, tracking: str | None, who: str | None, name: str | None = None) -> Desk:
+    """The desk of the working folder. ``name`` is a study or a model: where neither option nor environment says where
+    MLflow is, what its study's YAML said counts.
+    """
+    store = storage_url(storage, None)
+    uri = location(tracking) if tracking or os.environ.get("MLFLOW_TRACKING_URI") else location(_said(store, name))
+    return Desk(store, uri, CORPORA, who or actor(), Apart(CORPORA))
+
+
+def _said(store: str, name: str | None) -> str | None:
+    """Where the study mirrored its runs; None where that is not known."""
+    if name is None:
+        return None
+    with contextlib.suppress(TunerError):
+        study = re.split(r"[@:/]", name)[0]
+        known = [row.candidate["study"] for row in Ledger(store).history(study) if row.candidate]
+        spec = read_study(open_storage(store), str(known[-1]) if known else study).spec
+        said: str | None = spec["study"].get("tracking")
+        return said
+    return None

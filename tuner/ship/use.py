@@ -4,7 +4,9 @@ torch is loaded here, when a command needs it; the model itself is train's.
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import re
 import sys
 import tempfile
@@ -24,7 +26,7 @@ from tuner.spec.errors import CheckpointError, DataError, SpecError
 from tuner.spec.parts.sampling import Sampling
 
 if TYPE_CHECKING:
-    from tuner.train.use.trained import Trained
+    from tuner.train.use.trained import Score, Trained
 
 
 @contextmanager
@@ -70,12 +72,18 @@ def sampling(**settings: float | None) -> Sampling:
 
 def run_generate(desk: Desk, name: str, prompt: str, drawn: Sampling) -> None:
     """Stream the continuation of ``prompt`` to the terminal, the prompt first."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal that lacks a character shows another, and goes on
     with opened(desk, name) as model:
-        sys.stdout.write(prompt)
-        for piece in model.stream(prompt, drawn):
-            sys.stdout.write(piece)
+        try:
+            sys.stdout.write(prompt)
+            for piece in model.stream(prompt, drawn):
+                sys.stdout.write(piece)
+                sys.stdout.flush()
+            sys.stdout.write("\n")
             sys.stdout.flush()
-        sys.stdout.write("\n")
+        except BrokenPipeError:  # whoever reads has enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def run_evaluate(console: Console, desk: Desk, name: str, data: str, as_json: bool) -> None:
@@ -88,7 +96,7 @@ def run_evaluate(console: Console, desk: Desk, name: str, data: str, as_json: bo
 
     paths = matches(data)
     with opened(desk, name) as model:
-        scores = [model.score(_text(path)) for path in paths]
+        scores = [_score(model, path) for path in paths]
     targets = sum(score.tokens - 1 for score in scores)
     tokens, size = sum(score.tokens for score in scores), sum(score.bytes for score in scores)
     loss = sum(score.loss * (score.tokens - 1) for score in scores) / targets
@@ -103,8 +111,10 @@ def run_evaluate(console: Console, desk: Desk, name: str, data: str, as_json: bo
     )
 
 
-def _text(path: Path) -> str:
+def _score(model: Trained, path: Path) -> Score:
     try:
-        return path.read_text(encoding="utf-8")
+        return model.score(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 text at byte {error.start}.") from error
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error

@@ -9,12 +9,15 @@ import json
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 import tuner
-from tuner.spec.errors import CheckpointError
+from tuner.spec.errors import CheckpointError, PromotionError
 from tuner.spec.parts.sampling import Sampling
 from tuner.tracking.store import quiet
 
@@ -31,29 +34,39 @@ REQUIREMENTS = ["torch>=2.6", "safetensors>=0.5", "tokenizers>=0.21", "numpy>=2.
 _CODE = ("__init__.py", "spec", "train")
 
 
+@contextmanager
+def _writing(place: Path) -> Iterator[None]:
+    """Say in a sentence that a package could not be written: a full disk, most often."""
+    try:
+        yield
+    except OSError as error:
+        words = " ".join(str(error.strerror or error).split())[:200]
+        raise PromotionError(f"{place.parent}: the package could not be written ({words}).") from error
+
+
 def gather(checkpoint: Path, tokenizer: Path, into: Path) -> None:
     """Make the plain model folder ``into``: weights and spec of a checkpoint, the tokenizer saved in another folder."""
-    into.mkdir(parents=True)
-    for name in (WEIGHTS, SPEC):
-        shutil.copyfile(checkpoint / name, into / name)
-    for path in tokenizer.glob("tokenizer*.json"):
-        shutil.copyfile(path, into / path.name)
+    with _writing(into):
+        into.mkdir(parents=True)
+        for name in (WEIGHTS, SPEC):
+            shutil.copyfile(checkpoint / name, into / name)
+        for path in tokenizer.glob("tokenizer*.json"):
+            shutil.copyfile(path, into / path.name)
 
 
 def describe(folder: Path, card: str, samples: Iterable[str], promotion: Mapping[str, Any]) -> None:
     """Add what is to be read beside the model, and last the checksums of every file."""
-    (folder / CARD).write_text(card, encoding="utf-8")
-    (folder / SAMPLES).write_text("\n\n----\n\n".join(samples), encoding="utf-8")
-    (folder / PROMOTION).write_text(json.dumps(promotion, indent=1, sort_keys=True), encoding="utf-8")
-    (folder / MANIFEST).unlink(missing_ok=True)
-    files = {path.name: _sha256(path) for path in sorted(folder.iterdir())}
-    (folder / MANIFEST).write_text(json.dumps({"format": 1, "files": files}, indent=1), encoding="utf-8")
+    with _writing(folder):
+        (folder / CARD).write_text(card, encoding="utf-8")
+        (folder / SAMPLES).write_text("\n\n----\n\n".join(samples), encoding="utf-8")
+        (folder / PROMOTION).write_text(json.dumps(promotion, indent=1, sort_keys=True), encoding="utf-8")
+        (folder / MANIFEST).unlink(missing_ok=True)
+        files = {path.name: _sha256(path) for path in sorted(folder.iterdir())}
+        (folder / MANIFEST).write_text(json.dumps({"format": 1, "files": files}, indent=1), encoding="utf-8")
 
 
-def verify(folder: Path, weights: str | None = None) -> Mapping[str, Any]:
+def verify(folder: Path, weights: str | None = None) -> None:
     """Hold every file of a plain model folder against its checksum, and the weights against ``weights`` (sha256).
-
-    Returns what was written as ``promotion``.
 
     Raises:
         CheckpointError: a file is missing or differs.
@@ -63,11 +76,10 @@ def verify(folder: Path, weights: str | None = None) -> Mapping[str, Any]:
         for name, expected in files.items():
             if _sha256(folder / name) != expected:
                 raise CheckpointError(f"{folder / name}: damaged; its sha256 is not the manifest's.")
-        if weights is not None and files[WEIGHTS] != weights:
+        if weights not in (None, files[WEIGHTS]):
             raise CheckpointError(
-                f"{folder / WEIGHTS}: other weights; sha256 {files[WEIGHTS][:12]}, {weights[:12]} was promoted."
+                f"{folder / WEIGHTS}: other weights; sha256 {files[WEIGHTS][:12]}, {str(weights)[:12]} was promoted."
             )
-        return dict(json.loads((folder / PROMOTION).read_bytes()))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{folder}: no packaged model, or a damaged one ({error}).") from error
 
@@ -75,7 +87,7 @@ def verify(folder: Path, weights: str | None = None) -> Mapping[str, Any]:
 def as_mlflow(folder: Path, into: Path) -> None:
     """Write the MLflow package ``into`` around a plain model folder: a pyfunc from code, nothing pickled."""
     quiet()
-    with warnings.catch_warnings(), tempfile.TemporaryDirectory(prefix="tuner-code-") as code:
+    with _writing(into), warnings.catch_warnings(), tempfile.TemporaryDirectory(prefix="tuner-code-") as code:
         warnings.simplefilter("ignore")  # MLflow's advice on type hints and examples, and its own deprecations
         import mlflow
         from mlflow.models import ModelSignature
@@ -94,6 +106,17 @@ def as_mlflow(folder: Path, into: Path) -> None:
                 params=ParamSchema([ParamSpec(name, kind, defaults[name]) for name, kind in types.items()]),
             ),
         )
+        _without_paths(into / "MLmodel")
+
+
+def _without_paths(description: Path) -> None:
+    """Take the folders of this machine out of MLflow's description: a package travels."""
+    told = yaml.safe_load(description.read_text(encoding="utf-8"))
+    flavor = told["flavors"]["python_function"]
+    flavor["model_code_path"] = Path(flavor["model_code_path"]).name
+    for artifact in flavor["artifacts"].values():
+        artifact["uri"] = artifact["path"]
+    description.write_text(yaml.safe_dump(told, sort_keys=False), encoding="utf-8")
 
 
 def _code(folder: Path) -> Path:
