@@ -4,6 +4,7 @@ Text out only; full precision stays in JSON, downloads and the stores.
 
 from __future__ import annotations
 
+from tuner.spec.budget import Budget, Unit
 from tuner.spec.records import Value
 
 
@@ -17,6 +18,11 @@ def setting(value: Value) -> str:
     if isinstance(value, bool) or not isinstance(value, float):
         return "none" if value is None else str(value)
     return f"{value:.2g}"
+
+
+def number(value: float) -> str:
+    """A number of a dimension: a whole one as it is, else two significant digits."""
+    return setting(int(value) if value == int(value) else value)
 
 
 def point(values: dict[str, Value]) -> str:
@@ -52,3 +58,9 @@ def duration(seconds: float) -> str:
         return f"{minutes} min {rest} s" if rest else f"{minutes} min"
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+
+
+def budget(whole: Budget, share: float = 1.0) -> str:
+    """A share of a trial's budget: '267k tokens', '8T flops', '1 min 30 s'."""
+    amount = whole.amount * share
+    return duration(amount) if whole.unit is Unit.SECONDS else f"{count(amount)} {whole.unit.value}"
