@@ -1,0 +1,223 @@
+"""What the pages read, and how often: one kept store, one record and frame a study for a few seconds, the registry.
+All of it by tuner.analysis and tuner.promotion; what fails comes out as a TunerError, which is a sentence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from tuner.analysis.store import Store, identity, tracking_exists, tracking_store, trial_store
+from tuner.analysis.study.frame import frame, milestones
+from tuner.analysis.study.importance import fanova, importance
+from tuner.analysis.study.noise import Noise, study_noise, tie_band
+from tuner.promotion.ceremony import Ceremony, replay
+from tuner.promotion.ledger import Entry, Ledger
+from tuner.promotion.promote import announced
+from tuner.promotion.registry import Registry, Version
+from tuner.spec.errors import PromotionError, TunerError
+
+FRESH_S = 3.0
+"""Seconds that a reading serves every visitor: five browsers ask the store once."""
+
+RUNS = Path("runs")
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One study as read at ``at`` (UTC). Shared between visitors: nobody changes the frame."""
+
+    record: Any
+    frame: pd.DataFrame
+    noise: Noise
+    milestones: int
+    at: datetime
+
+    @property
+    def name(self) -> str:
+        return str(self.record.name)
+
+    @property
+    def band(self) -> float:
+        """Two trials nearer than this tie, in units of the metric."""
+        return tie_band(self.noise)
+
+    @property
+    def finished(self) -> int:
+        return int((~self.frame["state"].isin(("running", "queued"))).sum())
+
+
+@dataclass(frozen=True)
+class Books:
+    """What is known of a model: the ledger's rows, the registry's aliases and versions, and where they disagree."""
+
+    model: str
+    history: tuple[Entry, ...]
+    aliases: Mapping[str, int]
+    versions: tuple[Version, ...]
+    complaints: tuple[str, ...]
+    unreached: str = ""
+
+
+def names() -> list[str]:
+    """The studies of the store.
+
+    Raises:
+        StoreError: no store, or it cannot be reached.
+    """
+    url = trial_store()
+    return _names(url, identity(url))
+
+
+def fresh(name: str) -> Snapshot:
+    """A study as it is now, at most ``FRESH_S`` old.
+
+    Raises:
+        StoreError: no such study, or the store cannot be reached.
+    """
+    url = trial_store()
+    return _study(url, identity(url), name)
+
+
+def seen(name: str) -> Snapshot:
+    """The snapshot that is on this visitor's screen; read where there is none yet."""
+    kept: dict[str, Snapshot] = st.session_state.setdefault("snapshots", {})
+    mark = f"{identity(trial_store())}:{name}"
+    if mark not in kept:
+        kept[mark] = fresh(name)
+    return kept[mark]
+
+
+def show_newest(name: str) -> None:
+    """Put the newest reading on the screen: somebody asked for it."""
+    st.session_state.setdefault("snapshots", {})[f"{identity(trial_store())}:{name}"] = fresh(name)
+
+
+def ped_anova(snapshot: Snapshot) -> Mapping[str, float]:
+    """Importance by PED-ANOVA, computed once for each count of finished trials."""
+    url = trial_store()
+    return _importance(url, identity(url), snapshot.name, snapshot.finished)
+
+
+def tracking(snapshot: Snapshot | None = None) -> str:
+    """The MLflow URI that holds the runs of a study, else the folder's."""
+    configured = snapshot.record.spec.get("study", {}).get("tracking") if snapshot else None
+    return tracking_store(configured)
+
+
+def champion(snapshot: Snapshot) -> int | None:
+    """The trial of this study that is champion by the ledger; None where none is, or the ledger cannot be read."""
+    url = trial_store()
+    model = str((snapshot.record.spec.get("promotion") or {}).get("model") or snapshot.name)
+    try:
+        told = _reigning(url, identity(url), model)
+    except TunerError:
+        return None
+    return int(told["trial"]) if told.get("study") == snapshot.name else None
+
+
+def fanova_shares(snapshot: Snapshot) -> Mapping[str, float]:
+    """Importance by fANOVA, computed once for each count of finished trials; about a second."""
+    url = trial_store()
+    return _fanova(url, identity(url), snapshot.name, snapshot.finished)
+
+
+def books(model: str, uri: str) -> Books:
+    """Ledger and registry of a model. An unreached registry leaves the ledger's side, with a sentence.
+
+    Raises:
+        StoreError: the trial store, where the ledger is, cannot be reached.
+    """
+    url = trial_store()
+    return _books(url, identity(url), model, uri, tracking_exists(uri))
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def _store(url: str, mark: str) -> Store:
+    return Store(url)
+
+
+@st.cache_resource(ttl=FRESH_S, max_entries=32, show_spinner=False)
+def _names(url: str, mark: str) -> list[str]:
+    return _store(url, mark).names()
+
+
+@st.cache_resource(ttl=FRESH_S, max_entries=64, show_spinner=False)
+def _study(url: str, mark: str, name: str) -> Snapshot:
+    record = _store(url, mark).study(name)
+    return Snapshot(record, frame(record), study_noise(record), milestones(record), datetime.now(UTC))
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def _importance(url: str, mark: str, name: str, finished: int) -> Mapping[str, float]:
+    return importance(url, name)
+
+
+@st.cache_resource(max_entries=64, show_spinner="fANOVA grows its trees")
+def _fanova(url: str, mark: str, name: str, finished: int) -> Mapping[str, float]:
+    return fanova(url, name)
+
+
+@st.cache_resource(ttl=FRESH_S, max_entries=32, show_spinner=False)
+def _reigning(url: str, mark: str, model: str) -> Mapping[str, Any]:
+    history = Ledger(url).history(model)
+    version = replay(history).get("champion")
+    told = None if version is None else announced(history, version)
+    return {} if told is None else told.candidate
+
+
+def _unused(folder: Path) -> None:
+    """This page only reads: no ceremony of its own ever proves a package."""
+    raise PromotionError(f"{folder}: a page that reads was asked to prove a package; promote by the command.")
+
+
+@st.cache_resource(ttl=10.0, max_entries=32, show_spinner="Asking MLflow's registry")
+def _books(url: str, mark: str, model: str, uri: str, there: bool) -> Books:
+    ledger = Ledger(url)
+    history = tuple(ledger.history(model))
+    said = []
+    if (broken := ledger.broken(model)) is not None:
+        said.append(f"The ledger was changed by other means: row {broken} does not match its seal.")
+    told = replay(list(history))
+    if not there:
+        away = "MLflow's file is not there yet; the first search makes it."
+        return Books(model, history, told, (), tuple(said), away if history else "")
+    registry = Registry(uri)
+    try:
+        real, versions = registry.aliases(model), tuple(registry.versions(model))
+        pending = Ceremony(ledger, registry, _unused).pending(model)
+    except TunerError as error:
+        return Books(model, history, told, (), tuple(said), str(error))
+    if pending is not None:
+        said.append(f"A promotion was interrupted. {pending.sentence}.")
+    else:
+        said += [
+            f"The alias {alias} points to {who(real.get(alias))}, the ledger says {who(told.get(alias))}: "
+            "it was moved outside tuner."
+            for alias in sorted({*told, *real})
+            if told.get(alias) != real.get(alias)
+        ]
+    return Books(model, history, real, versions, tuple(said))
+
+
+def who(version: int | None) -> str:
+    """``version 3``, or nobody."""
+    return "nobody" if version is None else f"version {version}"
+
+
+def versions() -> dict[str, str]:
+    """What runs here: package -> version, without importing any of them."""
+    found = {}
+    for package in ("tuner", "optuna", "mlflow", "streamlit", "altair", "pandas", "torch", "lightning"):
+        try:
+            found[package] = str(metadata.version(package))
+        except metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found

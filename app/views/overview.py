@@ -1,0 +1,172 @@
+"""Overview: is the search still paying off? Best so far at equal budget, what a re-run would give, when to stop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+import pandas as pd
+import streamlit as st
+
+from app import charts, link
+from app.page import study_page, theme, unfinished
+from app.parts import cards, data_behind, number
+from app.source import Snapshot
+from tuner.analysis.study.frame import budget_at
+from tuner.analysis.study.live import headline
+from tuner.analysis.study.noise import expected_on_rerun
+from tuner.analysis.study.progress import Axis, advice, best_so_far, funnel, gain_recent
+from tuner.analysis.words import count, duration
+
+TRIAL = str(Path(__file__).with_name("trial.py"))
+RUNNING = 12  # running trials listed; of more the number is told
+
+
+def draw() -> None:
+    snapshot = study_page("Overview", "Is the search still paying off?")
+    if snapshot is None:
+        return
+    if unfinished(snapshot):
+        _running(snapshot)
+        return
+    _numbers(snapshot)
+    with st.container(border=True):
+        _history(snapshot)
+    left, right = st.columns(2)
+    with left.container(border=True, height="stretch"):
+        _running(snapshot)
+    with right.container(border=True, height="stretch"):
+        _funnel(snapshot)
+
+
+def _numbers(snapshot: Snapshot) -> None:
+    """The five numbers, each with its basis."""
+    frame, noise, k = snapshot.frame, snapshot.noise, snapshot.milestones
+    budget = budget_at(snapshot.record, k)
+    rerun, gain = expected_on_rerun(frame, noise), gain_recent(frame)
+    ended = snapshot.finished
+    bad = int(frame["state"].isin(("failed", "diverged", "infeasible")).sum())
+    told = headline(snapshot.record, frame, noise)
+    best = "–" if told["best"] is None else number(told["best"])
+    basis = "no trial has finished" if told["best"] is None else f"trial {told['best_number']}"
+    total = snapshot.record.spec["study"].get("trials")
+    spent = f"{count(float(frame['tokens'].sum(skipna=True)))} tokens, {duration(float(frame['seconds'].sum()))}"
+    cards(
+        [
+            (f"Best @ {budget}", best, basis, "The best complete trial at the full budget, as measured once."),
+            (
+                "Expected on re-run",
+                "–" if rerun is None else f"{number(rerun[0])} – {number(rerun[1])}",
+                "seed noise assumed" if noise.assumed else f"noise from {noise.repeats} repeats",
+                "The best of many is partly luck. Run again with another seed, it lands here in 95 of 100 cases.",
+            ),
+            ("Spent", f"{ended} of {total}" if total else str(ended), spent, "Finished trials of the study's total."),
+            (
+                "Gain, last 20 %",
+                "–" if gain is None else number(gain) if gain else "none",
+                "too few finished" if gain is None else "under noise" if gain < snapshot.band else "above noise",
+                f"How much the last fifth of the trials improved the best. Noise is ±{snapshot.band:.2g}.",
+            ),
+            (
+                "Failure rate",
+                f"{bad / ended:.0%}" if ended else "–",
+                f"{bad} of {ended}",
+                "Failed, diverged and infeasible trials, of those that ended. Pruned ones are not failures.",
+            ),
+        ]
+    )
+    sentence = advice(frame, noise)
+    if sentence:
+        with st.container(border=True, horizontal=True, vertical_alignment="center", wrap=False, gap="small"):
+            st.markdown(":material/lightbulb:", width="content")
+            st.text(sentence[:1].upper() + sentence[1:], width="stretch")
+
+
+def _history(snapshot: Snapshot) -> None:
+    frame = snapshot.frame
+    st.subheader("Loss at equal budget", anchor=False)
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        axis = link.choice("Across", ["tokens", "hours", "trials", "flops"], "axis", "tokens", _axis_word)
+        milestone = link.choice(
+            "At",
+            list(range(snapshot.milestones, 0, -1)),
+            "milestone",
+            snapshot.milestones,
+            lambda k: budget_at(snapshot.record, k),
+            wide=snapshot.milestones > 4,
+        )
+    whole = milestone == snapshot.milestones
+    points = best_so_far(frame, cast(Axis, axis), None if whole else milestone)
+    shown = points.merge(frame[["number", "last"]], on="number", how="left")
+    if whole:  # a pruned trial stands where it stopped
+        shown["value"] = shown["value"].fillna(shown["last"])
+    shown = shown.dropna(subset=["value"])
+    if shown.empty:
+        st.text(f"No trial has reached {budget_at(snapshot.record, milestone)} yet; choose an earlier milestone.")
+        return
+    best = points["best"].dropna()
+    metric = snapshot.record.metric
+    words = f"{metric} of {len(shown)} finished trials across {charts.AXES[axis]}; " + (
+        f"the best fell from {number(best.iloc[0])} to {number(best.iloc[-1])}." if len(best) else "no best yet."
+    )
+    st.altair_chart(charts.history(shown, snapshot.band, axis, metric, theme()), width="stretch", alt=words)
+    hint = "▲ stands at the last loss of a pruned trial, which never counts as best. " if whole else ""
+    st.caption(
+        f"━ best so far, ▒ seed noise ±{snapshot.band:.2g}{' (assumed)' if snapshot.noise.assumed else ''}. {hint}"
+        "Points above the picture's top are drawn at its edge."
+    )
+    data_behind(shown[["x", "number", "state", "value", "best"]])
+
+
+def _axis_word(axis: str) -> str:
+    return "FLOPs" if axis == "flops" else axis.capitalize()
+
+
+def _running(snapshot: Snapshot) -> None:
+    """Each running trial with its last loss against the median of the others at that milestone."""
+    frame = snapshot.frame
+    running = frame[frame["state"] == "running"]
+    st.subheader("Running now", anchor=False)
+    if running.empty:
+        queued = int((frame["state"] == "queued").sum())
+        st.text(f"Nothing is running{f'; {queued} trials wait for a worker' if queued else ''}.")
+        st.caption("The same command goes on where the study stopped.")
+        return
+    rows = []
+    for row in running.head(RUNNING).to_dict("records"):
+        k = int(row["reached"])
+        median = frame[f"m.{k}"].median() if k else float("nan")
+        curve = [float(row[f"m.{i}"]) for i in range(1, k + 1) if pd.notna(row[f"m.{i}"])]
+        rows.append({"trial": row["number"], "curve": curve, "loss": row["last"], "median": median, "at": k})
+    table = pd.DataFrame(rows)
+    st.dataframe(
+        table,
+        hide_index=True,
+        width="stretch",
+        placeholder="–",
+        column_config={
+            "trial": st.column_config.NumberColumn("Trial", width="small"),
+            "curve": st.column_config.LineChartColumn("Curve"),
+            "loss": st.column_config.NumberColumn("Loss", format="%.4f"),
+            "median": st.column_config.NumberColumn("Median there", format="%.4f"),
+            "at": st.column_config.NumberColumn("Milestone", help=f"of {snapshot.milestones}", width="small"),
+        },
+        alt=f"{len(running)} running trials with their last loss and the median of all trials at that milestone",
+    )
+    if len(running) > RUNNING:
+        st.caption(f"{len(running) - RUNNING} more are running.")
+
+
+def _funnel(snapshot: Snapshot) -> None:
+    table = funnel(snapshot.frame, snapshot.milestones)
+    st.subheader("How far trials came", anchor=False)
+    pairs = zip(table["reached"], table["pruned"], strict=True)
+    words = [f"{int(reached)}" + (f", {int(pruned)} pruned" if pruned else "") for reached, pruned in pairs]
+    table = table.assign(budget=[budget_at(snapshot.record, int(k)) for k in table["milestone"]], words=words)
+    reached = table["reached"]
+    alt = f"{int(reached.iloc[0])} trials reached the first milestone, {int(reached.iloc[-1])} the full budget."
+    st.altair_chart(charts.funnel(table, theme()), width="stretch", alt=alt)
+    data_behind(table[["budget", "reached", "pruned"]])
+
+
+draw()

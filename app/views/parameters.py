@@ -1,0 +1,178 @@
+"""Parameters: what should I change in the space? Slices with one brush, importance, edges, and the new YAML."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from app import charts, link, source
+from app.page import study_page, theme, unfinished
+from app.parts import data_behind, note, number, plain, short_names
+from app.source import Snapshot
+from tuner.analysis.study.edges import edges, narrowed
+from tuner.analysis.study.importance import disagree, signs
+from tuner.analysis.study.ranking import leaderboard
+from tuner.spec.errors import TunerError
+
+ENOUGH = 10  # complete trials from which on importance says anything
+MOST = 9  # slices drawn at once, the most important first
+ARROWS = {"lower": "lower is better", "higher": "higher is better", "mixed": "no single direction"}
+
+
+def draw() -> None:
+    snapshot = study_page("Parameters", "What should I change in the space?")
+    if snapshot is None or unfinished(snapshot):
+        return
+    paths = [name.removeprefix("point.") for name in snapshot.frame.columns if name.startswith("point.")]
+    if not paths:
+        st.text("This study searches nothing: its space is empty, so all trials differ in their seed alone.")
+        return
+    complete = int(snapshot.frame["value"].notna().sum())
+    shares = dict(source.ped_anova(snapshot)) if complete >= ENOUGH else {}
+    order = [path for path in shares if path in paths] + [path for path in paths if path not in shares]
+    left, right = st.columns(2)
+    with left.container(border=True, height="stretch"):
+        _importance(snapshot, shares, complete)
+    with right.container(border=True, height="stretch"):
+        _advice(snapshot, complete)
+    with st.container(border=True):
+        _slices(snapshot, order)
+    if len(paths) > 1:
+        with st.container(border=True):
+            _pair(snapshot, order)
+
+
+def _importance(snapshot: Snapshot, shares: dict[str, float], complete: int) -> None:
+    st.subheader("What moves the loss", anchor=False)
+    if complete < ENOUGH:
+        st.text(f"Importance is hidden: it needs {ENOUGH} complete trials, this study has {complete}.")
+        return
+    if not shares:
+        st.text("Importance cannot be judged: no parameter is in every complete trial, or all losses are equal.")
+        return
+    names, directions = short_names(list(shares)), signs(snapshot.frame)
+    table = pd.DataFrame(
+        {
+            "parameter": [names[path] for path in shares],
+            "share": list(shares.values()),
+            "words": [f"{share:.0%}" for share in shares.values()],
+            "direction": [ARROWS.get(str(directions.get(path)), "a choice: no direction") for path in shares],
+        }
+    )
+    table["words"] = table["words"] + "  " + table["direction"]
+    top = table.iloc[0]
+    words = f"By PED-ANOVA {top['parameter']} matters most, {top['share']:.0%}: {top['direction']}."
+    st.altair_chart(charts.importance(table, theme()), width="stretch", alt=words)
+    st.caption(
+        f"PED-ANOVA over {complete} complete trials: what sets the best tenth apart. Direction by rank correlation."
+    )
+    data_behind(table[["parameter", "share", "direction"]])
+    asked = st.toggle(
+        "Ask fANOVA too", value=link.text("fanova") == "1", help="The slower second method: about a second"
+    )
+    link.write(fanova="1" if asked else None)
+    if asked:
+        _second(snapshot, shares)
+
+
+def _second(snapshot: Snapshot, shares: dict[str, float]) -> None:
+    """fANOVA beside PED-ANOVA, with a warning where they name another parameter first."""
+    try:
+        second = dict(source.fanova_shares(snapshot))
+    except TunerError as error:
+        st.text(str(error))
+        return
+    if not second:
+        st.text("fANOVA cannot judge these trials: too few, or all losses are equal.")
+        return
+    if sentence := disagree(shares, second):
+        note(sentence, "warning")
+    names = short_names(list(second))
+    table = pd.DataFrame(
+        {
+            "parameter": [names[path] for path in second],
+            "share": list(second.values()),
+            "words": [f"{share:.0%}" for share in second.values()],
+        }
+    )
+    words = f"By fANOVA {table['parameter'].iloc[0]} matters most, {table['share'].iloc[0]:.0%}."
+    st.altair_chart(charts.importance(table, theme()), width="stretch", alt=words)
+    st.caption("fANOVA: the share of the loss's variance over the whole space.")
+
+
+def _advice(snapshot: Snapshot, complete: int) -> None:
+    """Edges that are hit, and the block of YAML that follows from them."""
+    st.subheader("Where to look next", anchor=False)
+    if complete < 3:
+        st.text(f"Too early: {complete} complete trials say nothing about the edges of the space.")
+        return
+    hit = edges(snapshot.record, snapshot.frame)
+    for edge in hit:
+        note(edge.sentence[:1].upper() + edge.sentence[1:], "open_in_full")
+    if not hit:
+        note("No edge is hit: the best trials lie inside the space.", "check")
+    st.caption("The space around the best, widened where an edge is hit. Copy it into the YAML under a new name:")
+    st.code(narrowed(snapshot.record, snapshot.frame), language="yaml")
+
+
+def _logs(snapshot: Snapshot) -> dict[str, bool]:
+    space = snapshot.record.spec.get("space", {})
+    return {path: bool(dimension.get("log")) for path, dimension in space.items() if isinstance(dimension, dict)}
+
+
+def _board(snapshot: Snapshot) -> pd.DataFrame:
+    """Complete trials; pruned ones have no value at the full budget and would mislead here."""
+    board = leaderboard(snapshot.frame, None, snapshot.noise)
+    return board.assign(value=board["value_at"]).rename(columns=lambda name: str(name).removeprefix("point."))
+
+
+def _slices(snapshot: Snapshot, order: list[str]) -> None:
+    board, shown = _board(snapshot), order[:MOST]
+    st.subheader("The loss over each parameter", anchor=False)
+    if board.empty:
+        st.text("No trial is complete yet; the pruned ones stand on the page Trials at the milestones they reached.")
+        return
+    table = board[["number", "state", "value", *shown]]
+    best = board.iloc[0]
+    words = (
+        f"{snapshot.record.metric} of {len(board)} complete trials over {len(shown)} parameters; "
+        f"the best is trial {int(best['number'])} at {number(best['value'])}."
+    )
+    columns = 2 if len(shown) in (2, 4) else 3
+    chart = charts.slices(table, shown, _logs(snapshot), snapshot.record.metric, theme(), columns)
+    st.altair_chart(chart, width="stretch", alt=words)
+    hidden = len(snapshot.frame) - len(board)
+    st.caption(
+        "Drag in one picture: the same trials stay bright in all. "
+        + (f"{hidden} trials without a value at the full budget are hidden. " if hidden else "")
+        + (f"{len(order) - MOST} less important parameters are left out." if len(order) > MOST else "")
+    )
+    data_behind(table)
+
+
+def _pair(snapshot: Snapshot, order: list[str]) -> None:
+    board = _board(snapshot)
+    st.subheader("Two together", anchor=False)
+    if board.empty:
+        st.text("No trial is complete yet.")
+        return
+    names = short_names(order)
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        across = link.choice("Across", order, "across", order[0], lambda one: names[one], wide=True)
+        rest = [path for path in order if path != across]
+        up = link.choice("Up", rest, "up", rest[0], lambda one: names[one], wide=True)
+    table: Any = board[["number", "state", "value", across, up]].dropna(subset=[across, up])
+    if table.empty:
+        st.text(f"No complete trial has both {names[across]} and {names[up]}: they are never active together.")
+        return
+    best = board.iloc[0]
+    words = plain(f"{names[up]} over {names[across]}; the best, trial {int(best['number'])}, is the largest point.")
+    chart = charts.pair(table, across, up, _logs(snapshot), snapshot.record.metric, theme())
+    st.altair_chart(chart, width="stretch", alt=words)
+    st.caption("Large and strong is a low loss.")
+    data_behind(table)
+
+
+draw()

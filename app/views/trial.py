@@ -1,0 +1,256 @@
+"""Trial: what happened in this run, and can it be shipped? Reached by a link that names a study and a trial."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+import yaml
+
+from app import charts, link, source
+from app.page import study_page, theme
+from app.parts import ago, cards, command, data_behind, look, note, number, plain
+from app.source import Snapshot
+from tuner.analysis.study.frame import budget_at
+from tuner.analysis.study.live import headline
+from tuner.analysis.table import find
+from tuner.analysis.trials.curves import samples
+from tuner.analysis.words import count, duration, size
+from tuner.promotion.candidate import nominate
+from tuner.spec.errors import TunerError
+from tuner.spec.study import StudySpec
+
+TRIALS, COMPARE = (str(Path(__file__).with_name(name)) for name in ("trials.py", "compare.py"))
+
+
+def draw() -> None:
+    snapshot = study_page("Trial", "What happened in this run, and can it be shipped?")
+    if snapshot is None:
+        return
+    chosen = _chosen(snapshot)
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        numbers = [int(one) for one in snapshot.frame["number"]]
+        st.selectbox(
+            "Trial",
+            numbers,
+            index=numbers.index(chosen),
+            key=f"trial:{snapshot.name}:{chosen}",
+            on_change=_go,
+            args=(f"trial:{snapshot.name}:{chosen}",),
+            width=120,
+        )
+        back = {"study": snapshot.name}
+        st.page_link(TRIALS, label="Back to trials", icon=":material/arrow_back:", query_params=back)
+        best = _best(snapshot)
+        if best is not None and best != chosen:
+            ids = {"study": snapshot.name, "compare": f"{best},{chosen}"}
+            st.page_link(COMPARE, label=f"Compare with the best, {best}", icon=":material/compare:", query_params=ids)
+    trial = find(snapshot.record, chosen)
+    row = snapshot.frame.set_index("number").loc[chosen]
+    _story(snapshot, trial, row)
+    left, right = st.columns([3, 2])
+    with left.container(border=True, height="stretch"):
+        _curve(snapshot, chosen)
+    with right.container(border=True, height="stretch"):
+        _checkpoint(snapshot, trial)
+    left, right = st.columns(2)
+    with left.container(border=True, height="stretch"):
+        _config(snapshot, trial)
+    with right.container(border=True, height="stretch"):
+        _samples(snapshot, chosen)
+    with st.expander("Every fact of this trial"):
+        facts = pd.DataFrame({"fact": list(trial.facts), "value": [str(one) for one in trial.facts.values()]})
+        st.dataframe(facts, hide_index=True, alt="Every recorded fact of this trial")
+
+
+def _go(key: str) -> None:
+    link.write(trial=st.session_state[key])
+
+
+def _best(snapshot: Snapshot) -> int | None:
+    return headline(snapshot.record, snapshot.frame, snapshot.noise)["best_number"]
+
+
+def _chosen(snapshot: Snapshot) -> int:
+    """The trial of the link; the best, else the first, with a sentence where the link names none of this study."""
+    known, asked = set(snapshot.frame["number"]), link.text("trial")
+    if asked is not None and link.number("trial") in known:
+        return int(asked)
+    best = _best(snapshot)
+    chosen = int(snapshot.frame["number"].iloc[0]) if best is None else best
+    if asked is not None:
+        note(
+            f"The link asks for trial “{asked[:40]}”; this study has {min(known)} to {max(known)}. "
+            f"This is trial {chosen}.",
+            "link_off",
+        )
+    link.write(trial=chosen)
+    return chosen
+
+
+def _story(snapshot: Snapshot, trial: Any, row: Any) -> None:
+    """What happened, in a line of words and five numbers."""
+    state = look(trial.state)
+    with st.container(border=True):
+        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+            st.markdown(f"### Trial {trial.number}", width="content")
+            st.markdown(f":{state.colour}-badge[{state.icon} {state.word}]", width="content")
+            if source.champion(snapshot) == trial.number:
+                st.badge("champion", icon=":material/trophy:", color="blue")
+            st.text(trial.reason or "no reason recorded", width="stretch")
+        when = f"Started {ago(trial.started)}" + (f", ended {ago(trial.ended)}" if trial.ended else "")
+        st.caption(f"{when} · study {plain(snapshot.name)} · seed {int(row['seed']) if pd.notna(row['seed']) else '–'}")
+    reached = int(row["reached"])
+    budget = budget_at(snapshot.record, reached) if reached else "no milestone reached"
+    best = snapshot.frame["value"].min()
+    gap = row["value"] - best if pd.notna(row["value"]) else float("nan")
+    if pd.isna(gap):
+        place = "not finished: not ranked at the full budget"
+    elif gap == 0:
+        place = "the best of this study"
+    else:
+        place = f"{number(gap)} behind the best" + (", a tie" if gap <= snapshot.band else "")
+    cards(
+        [
+            (f"{snapshot.record.metric} @ {budget}", number(row["last"]), place),
+            ("Tokens", _si(row["tokens"]), f"{_si(row['steps'])} steps"),
+            ("Training time", "–" if pd.isna(row["seconds"]) else duration(float(row["seconds"])), _speed(row)),
+            ("Compute", _si(row["flops"], "FLOP"), f"precision {trial.facts.get('precision', 'unknown')}"),
+            ("Parameters", _si(row["parameters"]), plain(str(trial.facts.get("device_kind", "")))),
+        ]
+    )
+
+
+def _si(value: Any, unit: str = "") -> str:
+    return "–" if pd.isna(value) else f"{count(float(value))}{unit}"
+
+
+def _speed(row: Any) -> str:
+    if pd.isna(row["tokens"]) or pd.isna(row["seconds"]) or not row["seconds"]:
+        return ""
+    return f"{count(row['tokens'] / row['seconds'])} tokens a second"
+
+
+def _curve(snapshot: Snapshot, chosen: int) -> None:
+    """Validation loss against the best trial and the median at each milestone."""
+    st.subheader("Against the best, the champion and the median", anchor=False)
+    frame, total = snapshot.frame, snapshot.milestones
+    best = _best(snapshot)
+    crowned = source.champion(snapshot)
+    wanted = list(dict.fromkeys(one for one in (chosen, best, crowned) if one is not None))
+    roles = {best: "best", crowned: "champion", chosen: f"trial {chosen}"}
+    by_number = frame.set_index("number")
+    rows = [
+        {"label": roles[one], "milestone": k, "loss": by_number.loc[one, f"m.{k}"]}
+        for one in wanted
+        for k in range(1, total + 1)
+    ]
+    table = pd.DataFrame(rows).dropna()
+    if table[table["label"] == f"trial {chosen}"].empty:
+        st.text("This trial has no result at a milestone yet, so there is no curve.")
+        return
+    median = pd.DataFrame(
+        {"label": "median", "milestone": k, "loss": frame[f"m.{k}"].median()} for k in range(1, total + 1)
+    ).dropna()
+    last = table[table["label"] == f"trial {chosen}"].iloc[-1]
+    middle = median.loc[median["milestone"] == last["milestone"], "loss"].iloc[0]
+    side = "below" if last["loss"] < middle else "above"
+    words = f"At milestone {int(last['milestone'])} trial {chosen} stands at {number(last['loss'])}, {side} the median."
+    chart = charts.curves(table, "milestone", "loss", snapshot.record.metric, theme(), faint=median)
+    st.altair_chart(chart, width="stretch", alt=words)
+    st.caption(f"{words} Milestones are equal shares of the budget; {total} is {budget_at(snapshot.record, total)}.")
+    both = pd.concat([table, median])
+    data_behind(both.pivot(index="milestone", columns="label", values="loss").reset_index())
+
+
+def _checkpoint(snapshot: Snapshot, trial: Any) -> None:
+    """What there is to ship, its seeds, and the commands that propose it."""
+    st.subheader("Can it be shipped?", anchor=False)
+    facts, study = trial.facts, snapshot.name
+    path, digest = facts.get("checkpoint"), facts.get("checkpoint_sha256")
+    if path is None:
+        st.text(
+            "No checkpoint is recorded: the trial is not finished, or it was not among the best whose weights are kept."
+        )
+    else:
+        folder = Path(str(path))
+        there = folder.is_dir()
+        bytes_ = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) if there else 0
+        st.code(str(path), language=None, wrap_lines=True)
+        st.caption(f"sha256 {plain(str(digest or 'not recorded'))[:16]} · " + (size(bytes_) if there else "gone"))
+        if not there:
+            note(f"The checkpoint is not below {Path.cwd()}: it was deleted, or trained in another folder.", "warning")
+    if trial.state == "complete" and path is not None:
+        command(f"tuner promote {study} {trial.number} --dry-run", "What would the gates say?")
+        command(f'tuner promote {study} {trial.number} --reason "…"', "Propose it for promotion")
+        command(f'tuner generate {study}/{trial.number} --prompt "…"', "Read what it writes")
+    elif trial.state != "complete":
+        st.text("Only a complete trial can be promoted: the first gate asks for it.")
+    try:
+        values = nominate(snapshot.record, trial).values
+    except (TunerError, ValueError):
+        values = {}
+    if len(values) > 1:
+        st.caption(f"The same settings with {len(values)} seeds")
+        repeats = pd.DataFrame({"seed": list(values), snapshot.record.metric: list(values.values())})
+        st.dataframe(repeats, hide_index=True, alt="Final values of the same settings by seed")
+    elif trial.state == "complete":
+        st.caption("One seed only: how much of this is luck is not known.")
+    _run(snapshot, facts.get("mlflow_run"))
+
+
+def _run(snapshot: Snapshot, run: Any) -> None:
+    if run is None:
+        note("No MLflow run is recorded: its curves are in this folder's spool.")
+        return
+    uri = source.tracking(snapshot)
+    st.caption("MLflow run")
+    st.code(str(run), language=None)
+    if uri.startswith(("http://", "https://")):
+        st.caption("Search for this id in MLflow's own page.")
+    else:
+        command("mlflow ui", "Every curve of it, in MLflow's own page")
+
+
+def _config(snapshot: Snapshot, trial: Any) -> None:
+    st.subheader("Settings", anchor=False)
+    point = dict(trial.point)
+    st.caption("What the search chose")
+    st.code(yaml.safe_dump(point, sort_keys=False).strip() if point else "nothing: no space", language="yaml")
+    try:
+        whole = StudySpec.model_validate(snapshot.record.spec).resolve(trial.point).as_data()
+    except (TunerError, ValueError) as error:
+        note(f"The whole trial cannot be resolved by this version of tuner: {str(error).splitlines()[0]}", "warning")
+        return
+    with st.expander("The whole trial as YAML"):
+        st.code(yaml.safe_dump({"trial": whole}, sort_keys=False), language="yaml", height=420)
+    st.download_button(
+        "Trial as JSON",
+        json.dumps({"study": snapshot.name, "number": trial.number, "trial": whole}, indent=1),
+        f"{snapshot.name}-{trial.number}.json",
+        "application/json",
+        icon=":material/download:",
+        on_click="ignore",
+    )
+
+
+def _samples(snapshot: Snapshot, chosen: int) -> None:
+    st.subheader("What it wrote", anchor=False)
+    try:
+        table = samples(snapshot.record, chosen, source.RUNS)
+    except TunerError as error:
+        st.text(str(error))
+        return
+    if table.empty:
+        st.text("No sample is kept: the trial has reached no milestone, or its folder is elsewhere.")
+        return
+    steps = sorted({int(k) for k in table["milestone"]}, reverse=True)
+    at = link.choice("At", steps, "sample", steps[0], lambda k: budget_at(snapshot.record, k), wide=True)
+    for text in table.loc[table["milestone"] == at, "text"].head(3):
+        st.code(str(text), language=None, wrap_lines=True)
+
+
+draw()
