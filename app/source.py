@@ -18,11 +18,10 @@ from tuner.analysis.store import Store, identity, tracking_exists, tracking_stor
 from tuner.analysis.study.frame import frame, milestones
 from tuner.analysis.study.importance import fanova, importance
 from tuner.analysis.study.noise import Noise, study_noise, tie_band
-from tuner.promotion.ceremony import Ceremony, replay
 from tuner.promotion.ledger import Entry, Ledger
-from tuner.promotion.promote import announced
 from tuner.promotion.registry import Registry, Version
-from tuner.spec.errors import PromotionError, TunerError
+from tuner.promotion.truth import announced, complaints, replay
+from tuner.spec.errors import TunerError
 
 FRESH_S = 3.0
 """Seconds that a reading serves every visitor: five browsers ask the store once."""
@@ -173,43 +172,20 @@ def _reigning(url: str, mark: str, model: str) -> Mapping[str, Any]:
     return {} if told is None else told.candidate
 
 
-def _unused(folder: Path) -> None:
-    """This page only reads: no ceremony of its own ever proves a package."""
-    raise PromotionError(f"{folder}: a page that reads was asked to prove a package; promote by the command.")
-
-
 @st.cache_resource(ttl=10.0, max_entries=32, show_spinner="Asking MLflow's registry")
 def _books(url: str, mark: str, model: str, uri: str, there: bool) -> Books:
     ledger = Ledger(url)
-    history = tuple(ledger.history(model))
-    said = []
-    if (broken := ledger.broken(model)) is not None:
-        said.append(f"The ledger was changed by other means: row {broken} does not match its seal.")
-    told = replay(list(history))
+    history, broken = tuple(ledger.history(model)), ledger.broken(model)
+    told = replay(history)
     if not there:
         away = "MLflow's file is not there yet; the first search makes it."
-        return Books(model, history, told, (), tuple(said), away if history else "")
+        return Books(model, history, told, (), tuple(complaints(history, broken, told, False)), away if history else "")
     registry = Registry(uri)
     try:
         real, versions = registry.aliases(model), tuple(registry.versions(model))
-        pending = Ceremony(ledger, registry, _unused).pending(model)
     except TunerError as error:
-        return Books(model, history, told, (), tuple(said), str(error))
-    if pending is not None:
-        said.append(f"A promotion was interrupted. {pending.sentence}.")
-    else:
-        said += [
-            f"The alias {alias} points to {who(real.get(alias))}, the ledger says {who(told.get(alias))}: "
-            "it was moved outside tuner."
-            for alias in sorted({*told, *real})
-            if told.get(alias) != real.get(alias)
-        ]
-    return Books(model, history, real, versions, tuple(said))
-
-
-def who(version: int | None) -> str:
-    """``version 3``, or nobody."""
-    return "nobody" if version is None else f"version {version}"
+        return Books(model, history, told, (), tuple(complaints(history, broken, told, False)), str(error))
+    return Books(model, history, real, versions, tuple(complaints(history, broken, real, False)))
 
 
 def versions() -> dict[str, str]:

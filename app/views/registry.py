@@ -11,12 +11,12 @@ import streamlit as st
 
 from app import link, source
 from app.parts import ago, command, empty, heading, note, number, plain, problem
-from app.source import Books, who
+from app.source import Books
 from tuner.analysis.store import harmless
 from tuner.promotion.gates import Answer, Result
 from tuner.promotion.ledger import Entry, Stage
-from tuner.promotion.promote import announced
-from tuner.promotion.registry import CHALLENGER, CHAMPION
+from tuner.promotion.truth import CHALLENGER, CHAMPION, announced
+from tuner.promotion.truth import named as who
 from tuner.spec.errors import TunerError
 
 TRIAL = str(Path(__file__).with_name("trial.py"))

@@ -15,10 +15,9 @@ from pathlib import Path
 import pytest
 from promotion_helpers import Bench, bench
 
-from tuner.promotion.ceremony import Pending, replay
 from tuner.promotion.ledger import Ledger, Stage
 from tuner.promotion.package.folder import verify
-from tuner.promotion.registry import CHALLENGER, CHAMPION
+from tuner.promotion.truth import CHALLENGER, CHAMPION, Pending, replay
 from tuner.spec.errors import CheckpointError, PromotionError
 from tuner.tracking.store import connect
 from tuner.train.use.examine import prove

@@ -95,6 +95,28 @@ def sync(
         sync_studies(name, tracking)
 
 
+@app.command()
+def dashboard(
+    port: Annotated[int, typer.Option(help="on 127.0.0.1")] = 8501,
+    storage: Storage = None,
+) -> None:
+    """Open the dashboard of this folder's stores: compare trials, understand the search."""
+    import os
+    import sys
+    from importlib.util import find_spec
+
+    from tuner.spec.errors import TunerError
+
+    with errors_as_sentences():
+        found = find_spec("app.main")
+        if found is None or found.origin is None:
+            raise TunerError("the dashboard's pages (the folder app/) are not installed; install from a checkout.")
+        if storage is not None:
+            os.environ["TUNER_STORAGE"] = storage
+        words = ["-m", "streamlit", "run", found.origin, "--server.port", str(port)]
+        os.execv(sys.executable, [sys.executable, *words])
+
+
 add_control(app)
 add_models(app)
 

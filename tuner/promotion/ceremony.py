@@ -7,14 +7,15 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tuner.promotion.gates import Answer
 from tuner.promotion.ledger import Entry, Ledger, Stage
 from tuner.promotion.package.folder import verify
-from tuner.promotion.registry import CHALLENGER, CHAMPION, Registry
+from tuner.promotion.registry import Registry
+from tuner.promotion.truth import CHALLENGER, CHAMPION, Pending, named, replay, unfinished
 from tuner.search.lock import store_lock
 from tuner.spec.errors import PromotionError, TunerError
 
@@ -57,27 +58,12 @@ class Proposal:
         )
 
 
-@dataclass(frozen=True)
-class Pending:
-    """A ceremony that has begun and not ended: its first row, and how far it came by the ledger."""
-
-    begun: Entry
-    last: Entry
-
-    @property
-    def proposal(self) -> Proposal:
-        row = self.begun
-        return Proposal(
-            row.model, row.action, row.actor, row.reason, row.record, row.before, row.overridden, row.answers,
-            row.candidate,
-        )  # fmt: skip
-
-    @property
-    def sentence(self) -> str:
-        row = self.begun
-        ends = f"`tuner promote {row.model} --resume` goes on, `--undo` takes it back"
-        name = "promotion" if row.action == "promote" else row.action
-        return f"the {name} that {row.actor} began at {row.at} ({row.reason}) has not ended; {ends}"
+def _proposal(pending: Pending, actor: str) -> Proposal:
+    """What an interrupted ceremony was about, in the hands of who ends it."""
+    row = pending.begun
+    return Proposal(
+        row.model, row.action, actor, row.reason, row.record, row.before, row.overridden, row.answers, row.candidate
+    )
 
 
 @dataclass(frozen=True)
@@ -132,7 +118,7 @@ class Ceremony:
                     f"the promotion of '{model}' was interrupted before its version was registered; "
                     f"`tuner promote {model} --undo` closes it, then promote again."
                 )
-            proposal = replace(pending.proposal, actor=actor)
+            proposal = _proposal(pending, actor)
             with self._stopping(proposal, version):
                 self._verify(proposal, version)
             self._crown(proposal, version, announced=pending.last.stage is Stage.INTENT)
@@ -161,17 +147,13 @@ class Ceremony:
             if pending.begun.action == "promote" and version in known and version is not None:
                 self.registry.tag(model, version, UNDONE, reason)
                 self.step("tagged")
-            self.ledger.write(replace(pending.proposal, actor=actor).entry(Stage.UNDONE, version, reason))
+            self.ledger.write(_proposal(pending, actor).entry(Stage.UNDONE, version, reason))
             self.step("undone")
             return True
 
     def pending(self, model: str) -> Pending | None:
         """The ceremony that has begun and not ended; the ledger alone tells."""
-        history = self.ledger.history(model)
-        if not history or history[-1].stage not in (Stage.BEGUN, Stage.INTENT):
-            return None
-        begun = next(row for row in reversed(history) if row.stage is Stage.BEGUN)
-        return Pending(begun, history[-1])
+        return unfinished(self.ledger.history(model))
 
     def under_way(self, model: str) -> bool:
         """Is a ceremony being held right now?"""
@@ -205,7 +187,7 @@ class Ceremony:
             self.step("champion")
         if (seen := self.registry.champion(model)) != version:
             raise PromotionError(
-                f"the champion of '{model}' was set to version {version} and reads as {_named(seen)}; look at the "
+                f"the champion of '{model}' was set to version {version} and reads as {named(seen)}; look at the "
                 f"registry, then `tuner promote {model} --resume` or `--undo`."
             )
         self.ledger.write(proposal.entry(Stage.DONE, version))
@@ -217,9 +199,9 @@ class Ceremony:
         if now == proposal.before or (version is not None and now == version):
             return
         if stop:
-            self.ledger.write(proposal.entry(Stage.STOPPED, version, f"the champion moved to {_named(now)} meanwhile"))
+            self.ledger.write(proposal.entry(Stage.STOPPED, version, f"the champion moved to {named(now)} meanwhile"))
         raise PromotionError(
-            f"the champion of '{model}' was {_named(proposal.before)} when this was judged and is {_named(now)} now: "
+            f"the champion of '{model}' was {named(proposal.before)} when this was judged and is {named(now)} now: "
             f"{self._mover(model, now)}. Nothing was moved; run the same command again to be judged against it."
         )
 
@@ -263,28 +245,5 @@ class Ceremony:
             yield
 
 
-def replay(history: list[Entry]) -> dict[str, int]:
-    """The aliases as the ledger tells them: champion and challenger, where there is one."""
-    champion: int | None = None
-    challenger: int | None = None
-    earlier: int | None = None  # the challenger before the last intent: an undone one gives way to it
-    announced = False
-    for entry in history:
-        match entry.stage:
-            case Stage.INTENT:
-                earlier, challenger = challenger, entry.after
-            case Stage.DONE:
-                champion = entry.after
-            case Stage.UNDONE if announced:
-                challenger = earlier
-        announced = entry.stage is Stage.INTENT
-    told = {CHAMPION: champion, CHALLENGER: challenger}
-    return {name: version for name, version in told.items() if version is not None}
-
-
 def _lock(model: str) -> str:
     return f"promotion.{model}"
-
-
-def _named(number: int | None) -> str:
-    return "nobody" if number is None else f"version {number}"

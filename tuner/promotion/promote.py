@@ -15,10 +15,11 @@ from typing import Protocol
 from tuner.promotion.candidate import Candidate, choose, nominate
 from tuner.promotion.ceremony import Ceremony, Proposal
 from tuner.promotion.gates import Answer, Case, Champion, blocking, judge
-from tuner.promotion.ledger import Entry, Ledger, Stage
+from tuner.promotion.ledger import Ledger, Stage
 from tuner.promotion.package.card import card
 from tuner.promotion.package.folder import as_mlflow, describe, gather, verify
 from tuner.promotion.registry import Registry
+from tuner.promotion.truth import announced
 from tuner.search.history import read_study
 from tuner.search.storage import open_storage
 from tuner.spec.disk import hold, release
@@ -213,14 +214,6 @@ def reigning(desk: Desk, model: str) -> Champion | None:
         return None
     told = announced(desk.ledger.history(model), version)
     return Champion(version, Candidate.read(told.candidate) if told is not None and told.candidate else None)
-
-
-def announced(history: list[Entry], version: int) -> Entry | None:
-    """The row that began the promotion of a version, with its candidate and gates; None where the ledger has none."""
-    done = next((e for e in history if e.stage is Stage.DONE and e.action == "promote" and e.after == version), None)
-    if done is None:
-        return None
-    return next((e for e in reversed(history) if e.stage is Stage.BEGUN and e.id < done.id), None)
 
 
 def required(reason: str) -> str:

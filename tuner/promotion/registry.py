@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from tuner.promotion.package.folder import MODEL
+from tuner.promotion.truth import CHAMPION
 from tuner.spec.errors import PromotionError, TunerError
 from tuner.tracking.mlflow import reason
 from tuner.tracking.store import absolute, connect, shown, sqlite_path
 
-CHAMPION, CHALLENGER = "champion", "challenger"
 RECORD = "tuner.record"
 """Tag of a version: the hash of the candidate it was made of."""
 

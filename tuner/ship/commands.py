@@ -15,11 +15,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tuner.promotion.ceremony import replay
 from tuner.promotion.gates import Answer, Result
 from tuner.promotion.ledger import Entry, Stage
-from tuner.promotion.promote import Desk, announced, consider, promote, rollback
-from tuner.promotion.registry import CHAMPION
+from tuner.promotion.promote import Desk, consider, promote, rollback
+from tuner.promotion.truth import CHAMPION, announced, complaints, named
 from tuner.spec.errors import PromotionError
 
 MARKS = {Result.PASS: ("●", "green"), Result.FAIL: ("✕", "red"), Result.COULD_NOT_RUN: ("?", "yellow")}
@@ -71,7 +70,7 @@ def end_interrupted(console: Console, desk: Desk, model: str, undo: bool, reason
             ended = desk.ceremony.undo(model, desk.actor, reason or "undone after an interruption")
         else:
             ended = desk.ceremony.resume(model, desk.actor) is not None
-    champion = _who(desk.registry.champion(model))
+    champion = named(desk.registry.champion(model))
     if not ended:
         console.print(f"no promotion of {model} was interrupted; the champion is {champion}")
     else:
@@ -81,7 +80,7 @@ def end_interrupted(console: Console, desk: Desk, model: str, undo: bool, reason
 def run_rollback(console: Console, desk: Desk, model: str, to: int | None, reason: str) -> None:
     with console.status("verifying the former champion"):
         before, after = rollback(desk, model, to, reason)
-    console.print(f"{model}: version {after} is champion again (before: {_who(before)})")
+    console.print(f"{model}: version {after} is champion again (before: {named(before)})")
 
 
 def print_history(console: Console, desk: Desk, model: str, as_json: bool) -> None:
@@ -106,26 +105,14 @@ def print_history(console: Console, desk: Desk, model: str, as_json: bool) -> No
         words = (f"{entry.action} {entry.stage}", f"{before} → {after}", f"{entry.reason}{mark}")
         table.add_row(entry.at[:16].replace("T", " "), Text(entry.actor), words[0], words[1], Text(words[2]))
     console.print(table)
-    for sentence in complaints(desk, model, history):
+    _complain(console, desk, model, history)
+
+
+def _complain(console: Console, desk: Desk, model: str, history: list[Entry]) -> None:
+    """Say where the two books do not agree."""
+    busy = desk.ceremony.under_way(model)
+    for sentence in complaints(history, desk.ledger.broken(model), desk.registry.aliases(model), busy):
         console.print(Text(sentence, style="red"), soft_wrap=True)
-
-
-def complaints(desk: Desk, model: str, history: list[Entry]) -> list[str]:
-    """Where ledger and registry do not agree, or a row was changed, or a promotion was interrupted; in sentences."""
-    said = []
-    if (broken := desk.ledger.broken(model)) is not None:
-        said.append(f"the ledger was changed by other means: row {broken} does not match its seal.")
-    if (pending := desk.ceremony.pending(model)) is not None:
-        now = desk.ceremony.under_way(model)
-        return [*said, "a promotion is under way." if now else f"{pending.sentence}."]
-    told, real = replay(history), desk.registry.aliases(model)
-    said += [
-        f"the alias {alias} points to {_who(real.get(alias))}, the ledger says {_who(told.get(alias))}: "
-        "it was moved outside tuner."
-        for alias in sorted({*told, *real})
-        if told.get(alias) != real.get(alias)
-    ]
-    return said
 
 
 def print_champion(console: Console, desk: Desk, model: str, as_json: bool) -> None:
@@ -154,8 +141,7 @@ def print_champion(console: Console, desk: Desk, model: str, as_json: bool) -> N
         if told.overridden:
             console.print(Text(f"promoted against its gates: {', '.join(told.overridden)}", style="red"))
         print_gates(console, told.answers)
-    for sentence in complaints(desk, model, history):
-        console.print(Text(sentence, style="red"), soft_wrap=True)
+    _complain(console, desk, model, history)
 
 
 def run_export(console: Console, desk: Desk, model: str, folder: Path) -> None:
@@ -178,7 +164,3 @@ def print_gates(console: Console, answers: Sequence[Answer]) -> None:
         line = Text.assemble((f"  {mark} ", style), (f"{answer.gate:<11}", "bold"), " ")
         told = f"{answer.result}: " if answer.result is Result.COULD_NOT_RUN else ""
         console.print(line + Text(told + answer.sentence), soft_wrap=True)
-
-
-def _who(version: int | None) -> str:
-    return "nobody" if version is None else f"version {version}"
