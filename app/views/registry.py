@@ -221,7 +221,8 @@ def _use(books: Books, uri: str) -> None:
             language="python",
         )
         if books.versions:
-            st.caption(f"{len(books.versions)} versions registered; {who(books.aliases.get(CHAMPION))} is live.")
+            many = "1 version" if len(books.versions) == 1 else f"{len(books.versions)} versions"
+            st.caption(f"{many} registered; {who(books.aliases.get(CHAMPION))} is live.")
 
 
 def _number(version: int | None) -> str:
