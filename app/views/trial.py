@@ -16,7 +16,6 @@ from app.parts import ago, cards, command, data_behind, look, note, number, plai
 from app.source import Snapshot
 from tuner.analysis.study.frame import budget_at
 from tuner.analysis.study.live import headline
-from tuner.analysis.table import find
 from tuner.analysis.trials.curves import samples
 from tuner.analysis.words import count, duration, size
 from tuner.promotion.candidate import nominate
@@ -48,7 +47,7 @@ def draw() -> None:
         if best is not None and best != chosen:
             ids = {"study": snapshot.name, "compare": f"{best},{chosen}"}
             st.page_link(COMPARE, label=f"Compare with the best, {best}", icon=":material/compare:", query_params=ids)
-    trial = find(snapshot.record, chosen)
+    trial = snapshot.record.find(chosen)
     row = snapshot.frame.set_index("number").loc[chosen]
     _story(snapshot, trial, row)
     left, right = st.columns([3, 2])

@@ -10,7 +10,6 @@ from typing import Any
 
 from tuner.search.history import StudyRecord, TrialRecord, parameter_importance, read_study, study_names
 from tuner.search.storage import open_storage
-from tuner.spec.errors import StoreError
 
 STATE_ORDER = ("complete", "pruned", "infeasible", "diverged", "failed", "running", "queued")
 
@@ -64,16 +63,3 @@ def rows(record: StudyRecord) -> list[dict[str, Any]]:
     ranked = record.ranked()
     numbers = {trial.number for trial in ranked}
     return [row(trial) for trial in [*ranked, *(t for t in record.trials if t.number not in numbers)]]
-
-
-def find(record: StudyRecord, number: int) -> TrialRecord:
-    """One trial by number.
-
-    Raises:
-        StoreError: the study has no such trial.
-    """
-    for trial in record.trials:
-        if trial.number == number:
-            return trial
-    last = f"0 to {len(record.trials) - 1}" if record.trials else "none yet"
-    raise StoreError(f"study '{record.name}' has no trial {number}; it has {last}.")

@@ -66,13 +66,13 @@ def show(
     """Tell one trial whole: how it ended, its point, its milestones, its facts."""
     from rich.console import Console
 
-    from tuner.analysis.table import find, open_study, row
+    from tuner.analysis.table import open_study, row
     from tuner.search.url import storage_url
     from tuner.study.summary import print_trial
 
     with errors_as_sentences():
         record = open_study(storage_url(storage, None), name)
-        trial = find(record, number)
+        trial = record.find(number)
         if as_json:
             typer.echo(json.dumps(row(trial), indent=1))
         else:

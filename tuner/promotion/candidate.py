@@ -71,10 +71,7 @@ def choose(record: StudyRecord, number: int | None) -> TrialRecord:
         if best is None:
             raise StoreError(f"study '{record.name}' has no complete trial; run its search first.")
         return best
-    for trial in record.trials:
-        if trial.number == number:
-            return trial
-    raise StoreError(f"study '{record.name}' has no trial {number}; it has {len(record.trials)} trials.")
+    return record.find(number)
 
 
 def nominate(record: StudyRecord, trial: TrialRecord) -> Candidate:

@@ -8,6 +8,8 @@ import math
 from dataclasses import dataclass
 from statistics import NormalDist
 
+from tuner.search.repeats import luckiest
+
 
 @dataclass(frozen=True)
 class Seeds:
@@ -24,8 +26,8 @@ def needed(seeds: Seeds, error: float, confidence: float) -> float:
     """The gain in nats from which on the candidate is better than the champion with ``confidence``, one-sided.
 
     ``error`` is the standard error of the gain over the windows of the test part. A candidate with one seed is the
-    luckiest of n = ``looked_at``: the largest of n normal values has a mean above zero (Blom's approximation, 1958:
-    the quantile at (n - 3/8) / (n + 1/4)) and is below quantile c^(1/n) with probability c. One with more seeds is
+    luckiest of n = ``looked_at``: the largest of n normal values has a mean above zero (see
+    ``luckiest``) and is below quantile c^(1/n) with probability c. One with more seeds is
     judged by the others (see ``fair_gain``), which nobody has selected. The champion is one checkpoint with a luck of
     its own, however many seeds its settings had. Means add up, what scatters adds in squares.
     """
@@ -34,7 +36,7 @@ def needed(seeds: Seeds, error: float, confidence: float) -> float:
     mean, own = 0.0, z * seeds.deviation / math.sqrt(max(1, seeds.candidate - 1))
     if seeds.candidate == 1:
         n = max(1, seeds.looked_at)
-        mean = normal.inv_cdf((n - 0.375) / (n + 0.25)) * seeds.deviation
+        mean = luckiest(n) * seeds.deviation
         own = normal.inv_cdf(confidence ** (1 / n)) * seeds.deviation - mean
     rest = z * math.hypot(seeds.deviation, error)
     return mean + math.hypot(own, rest)

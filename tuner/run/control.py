@@ -27,10 +27,7 @@ def enqueue(url: str, study: str, point: Point, actor: str, like: int | None = N
     storage = open_storage(url)
     base: dict[str, Value] = {}
     if like is not None:
-        trial = next((one for one in read_study(storage, study).trials if one.number == like), None)
-        if trial is None:
-            raise StoreError(f"study '{study}' has no trial {like}.")
-        base = dict(trial.point)
+        base = dict(read_study(storage, study).find(like).point)
     return requests.enqueue(storage, study, {**base, **point}, actor)
 
 

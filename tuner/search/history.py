@@ -68,6 +68,18 @@ class StudyRecord:
     def metric(self) -> str:
         return str(self.spec["study"]["metric"])
 
+    def find(self, number: int) -> TrialRecord:
+        """One trial by number.
+
+        Raises:
+            StoreError: the study has no such trial.
+        """
+        for trial in self.trials:
+            if trial.number == number:
+                return trial
+        last = f"0 to {len(self.trials) - 1}" if self.trials else "none yet"
+        raise StoreError(f"study '{self.name}' has no trial {number}; it has {last}.")
+
     def ranked(self) -> list[TrialRecord]:
         """Complete and pruned trials, best first; a pruned trial never outranks a finished one."""
         return sorted((t for t in self.trials if t.state in ("complete", "pruned") and t.last), key=lambda t: t.order)

@@ -5,6 +5,7 @@ Reading only; how much noise a decision may bear is said in promotion/ and analy
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from statistics import NormalDist
 
 from tuner.search.history import StudyRecord
 from tuner.spec.parts.scalars import digest
@@ -65,3 +66,11 @@ def deviation(set_: float | None, measured: float | None, repeats: int, loss: fl
     if measured is None:
         return assumed
     return measured if repeats >= TRUSTED else max(measured, assumed)
+
+
+def luckiest(n: int) -> float:
+    """The mean of the largest of ``n`` standard normal values, in deviations: what the best of n owes to luck at most.
+
+    Blom's approximation (1958): the quantile at (n - 3/8) / (n + 1/4); 0 for one value.
+    """
+    return NormalDist().inv_cdf((n - 0.375) / (n + 0.25))

@@ -6,14 +6,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 import pandas as pd
 
 from tuner.analysis.study.frame import at_milestone
 from tuner.search.history import StudyRecord
-from tuner.search.repeats import deviation, families, pooled
+from tuner.search.repeats import deviation, families, luckiest, pooled
 
 Z = 1.96
 """95 of 100 normal values are nearer to their mean than so many deviations."""
@@ -54,14 +53,14 @@ def tie_band(noise: Noise | float) -> float:
 def expected_on_rerun(frame: pd.DataFrame, noise: Noise) -> tuple[float, float] | None:
     """Where the best trial would land if it were run again with another seed, 95 times of 100; None without one.
 
-    The best of n values looks better than it is: by the mean of the luckiest of n normal values (Blom's
-    approximation, 1958: the quantile at (n - 3/8) / (n + 1/4)), the same that tuner/promotion/noise.py takes off.
+    The best of n values looks better than it is: by the mean of the luckiest of n normal values, the same that
+    tuner/promotion/noise.py takes off.
     It is the most that luck may have given: n trials that truly differ leave it less room.
     """
     values = at_milestone(frame, None)
     n = int(np.isfinite(values).sum())
     if n == 0:
         return None
-    luck = NormalDist().inv_cdf((n - 0.375) / (n + 0.25)) * noise.deviation
+    luck = luckiest(n) * noise.deviation
     center = float(np.nanmin(values)) + luck
     return center - Z * noise.deviation, center + Z * noise.deviation

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 import pandas as pd
 
 from tuner.analysis.study.frame import MILESTONE
-from tuner.analysis.table import find
 from tuner.search.history import StudyRecord, TrialRecord
 from tuner.spec.errors import StoreError
 from tuner.spec.records import Value
@@ -31,7 +30,7 @@ def differences(record: StudyRecord, numbers: Sequence[int], base: int) -> pd.Da
         StoreError: the study has no such trial.
     """
     order = list(dict.fromkeys([base, *numbers]))
-    trials = [find(record, number) for number in order]
+    trials = [record.find(number) for number in order]
     points = dict.fromkeys([*record.spec["space"], *(path for trial in trials for path in trial.point)])
     rows: dict[str, list[Value]] = {path: [trial.point.get(path) for trial in trials] for path in points}
     rows["state"] = [trial.state for trial in trials]
@@ -63,7 +62,7 @@ def comparable(record: StudyRecord, numbers: Sequence[int]) -> str:
     Raises:
         StoreError: the study has no such trial.
     """
-    trials = [find(record, number) for number in dict.fromkeys(numbers)]
+    trials = [record.find(number) for number in dict.fromkeys(numbers)]
     tokenizers, texts = _apart(trials, _TOKENIZER), _apart(trials, _TEXT)
     if tokenizers and record.metric == "val_bpb":
         return ""

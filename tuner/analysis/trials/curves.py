@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tuner.analysis.table import find
 from tuner.search.history import StudyRecord, TrialRecord
 from tuner.spec.errors import StoreError
 from tuner.spec.records import Measurement
@@ -36,7 +35,7 @@ def curves(record: StudyRecord, numbers: Sequence[int], folder: Path) -> pd.Data
     """
     rows: list[tuple[float, ...]] = []
     for number in dict.fromkeys(numbers):
-        trial = find(record, number)
+        trial = record.find(number)
         measured = _rows(record, number, folder)
         rows += [(number, *row) for row in (map(_row, _thinned(measured)) if measured else _milestones(record, trial))]
     table = pd.DataFrame(rows, columns=["number", *SPENT, *LOSSES, "milestone"], dtype=np.float64)
@@ -49,7 +48,7 @@ def samples(record: StudyRecord, number: int, folder: Path) -> pd.DataFrame:
     Raises:
         StoreError: the study has no such trial.
     """
-    find(record, number)
+    record.find(number)
     found = [
         (row.milestone, index, text)
         for row in _rows(record, number, folder)
