@@ -16,7 +16,6 @@ import streamlit as st
 
 from tuner.analysis.store import Store, identity, tracking_exists, tracking_store, trial_store
 from tuner.analysis.study.frame import frame, milestones
-from tuner.analysis.study.importance import fanova, importance
 from tuner.analysis.study.noise import Noise, study_noise, tie_band
 from tuner.promotion.ledger import Entry, Ledger
 from tuner.promotion.registry import Registry, Version
@@ -156,12 +155,12 @@ def _study(url: str, mark: str, name: str) -> Snapshot:
 
 @st.cache_resource(max_entries=64, show_spinner=False)
 def _importance(url: str, mark: str, name: str, finished: int) -> Mapping[str, float]:
-    return importance(url, name)
+    return _store(url, mark).importance(name)
 
 
 @st.cache_resource(max_entries=64, show_spinner="fANOVA grows its trees")
 def _fanova(url: str, mark: str, name: str, finished: int) -> Mapping[str, float]:
-    return fanova(url, name)
+    return _store(url, mark).fanova(name)
 
 
 @st.cache_resource(ttl=FRESH_S, max_entries=32, show_spinner=False)

@@ -4,7 +4,15 @@ Reading only; what the records mean is said in the other rooms.
 
 from __future__ import annotations
 
-from tuner.search.history import StudyRecord, read_study, study_names
+from collections.abc import Mapping
+
+from tuner.search.history import (
+    StudyRecord,
+    fanova_importance,
+    parameter_importance,
+    read_study,
+    study_names,
+)
 from tuner.search.storage import open_storage, sqlite_file, store_errors
 from tuner.search.url import storage_url
 from tuner.tracking.store import location, shown, sqlite_path
@@ -35,6 +43,16 @@ class Store:
         """
         with store_errors(self.url):
             return read_study(self._storage, name)
+
+    def importance(self, name: str) -> Mapping[str, float]:
+        """Importance of each parameter by PED-ANOVA, read as ``study`` is."""
+        with store_errors(self.url):
+            return parameter_importance(self._storage, name)
+
+    def fanova(self, name: str, sample: int = 300) -> Mapping[str, float]:
+        """Importance of each parameter by fANOVA on ``sample`` trials, read as ``study`` is."""
+        with store_errors(self.url):
+            return fanova_importance(self._storage, name, sample)
 
 
 def trial_store() -> str:

@@ -5,10 +5,9 @@ Reads the store through tuner.search; draws nothing and changes nothing.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from typing import Any
 
-from tuner.search.history import StudyRecord, TrialRecord, parameter_importance, read_study, study_names
+from tuner.search.history import StudyRecord, TrialRecord, read_study, study_names
 from tuner.search.storage import open_storage
 
 STATE_ORDER = ("complete", "pruned", "infeasible", "diverged", "failed", "running", "queued")
@@ -30,11 +29,6 @@ def studies(url: str) -> list[str]:
         StoreError: no store.
     """
     return study_names(open_storage(url))
-
-
-def importance(url: str, name: str) -> Mapping[str, float]:
-    """Importance of each parameter by PED-ANOVA, most important first; empty where there is too little to judge."""
-    return parameter_importance(open_storage(url), name)
 
 
 def counts(record: StudyRecord) -> dict[str, int]:

@@ -11,10 +11,8 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from tuner.analysis import table
+from tuner.analysis.store import Store
 from tuner.analysis.study.frame import at_milestone, numeric, paths
-from tuner.search.history import fanova_importance
-from tuner.search.storage import open_storage
 
 Importance = Mapping[str, float]
 """Path -> share of the importance, most important first; the shares add up to 1. Empty: too little to judge."""
@@ -31,7 +29,7 @@ def importance(url: str, name: str) -> Importance:
     Raises:
         StoreError: no store, no such study.
     """
-    return table.importance(url, name)
+    return Store(url).importance(name)
 
 
 def fanova(url: str, name: str, sample: int = 300) -> Importance:
@@ -40,7 +38,7 @@ def fanova(url: str, name: str, sample: int = 300) -> Importance:
     Raises:
         StoreError: no store, no such study.
     """
-    return fanova_importance(open_storage(url), name, sample)
+    return Store(url).fanova(name, sample)
 
 
 def signs(frame: pd.DataFrame) -> dict[str, Sign]:
