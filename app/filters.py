@@ -50,8 +50,7 @@ def widgets(snapshot: Snapshot) -> list[Filter]:
     frame, asked = snapshot.frame, _asked()
     paths = [name.removeprefix("point.") for name in frame.columns if name.startswith("point.")]
     names, found = short_names(paths), []
-    active = len(asked) + (1 if link.text("states") else 0)
-    with st.popover(f"Filters ({active})" if active else "Filters", icon=":material/filter_alt:"):
+    with st.popover("Filters", icon=":material/filter_alt:"):  # a label that changed would close it
         present = [state for state in ("complete", "pruned") if (frame["state"] == state).any()]
         wanted = [state for state in (link.text("states") or "").split(",") if state in present]
         states = st.pills(
@@ -69,6 +68,8 @@ def widgets(snapshot: Snapshot) -> list[Filter]:
             if one := _parameter(snapshot, path, names[path], asked.get(path, "")):
                 found.append(one)
                 where.append(f"{path}:{'|'.join(one.among) if one.among else f'{one.low!r}:{one.high!r}'}")
+    if found:
+        st.markdown(f":blue-badge[{len(found)} active]", width="content")
     link.write(states=",".join(states) or None, where=where or None)
     return found
 

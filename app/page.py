@@ -7,6 +7,7 @@ from __future__ import annotations
 import streamlit as st
 
 from app import link, source
+from app.demo import banner, offer
 from app.parts import ago, chips, empty, heading, look, note, number, plain, problem
 from app.source import Snapshot
 from tuner.analysis.study.frame import budget_at
@@ -35,6 +36,7 @@ def study_page(title: str, question: str) -> Snapshot | None:
         problem(str(error))
         return None
     _header(known, snapshot)
+    banner(snapshot)
     if snapshot.frame.empty:
         empty(
             "No trial yet",
@@ -55,6 +57,7 @@ def no_study() -> None:
         "in the folder where this dashboard was started:",
         FIRST,
     )
+    offer()
 
 
 def _without_store(error: TunerError) -> Snapshot | None:
@@ -133,7 +136,7 @@ def _live(name: str, named: bool = True) -> None:
         new = max(0, now.finished - shown.finished)
         if new or len(now.frame) != len(shown.frame):
             words = f"{new} new {'trial' if new == 1 else 'trials'} · Show" if new else "New trials started · Show"
-            if st.button(words, key=f"newest:{name}", type="primary", icon=":material/refresh:"):
+            if st.button(words, key=f"newest:{name}", icon=":material/refresh:"):
                 source.show_newest(name)
                 st.rerun(scope="app")
     now_running = set(now.frame["state"]) & set(QUIET)

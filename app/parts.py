@@ -6,42 +6,27 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 
-from tuner.analysis.words import duration, loss
+from app.looks import LOOKS as LOOKS  # pages take the words of states and numbers from here
+from app.looks import look as look
+from app.looks import number as number
+from app.looks import short_names as short_names
+from app.looks import state_words as state_words
+from tuner.analysis.words import duration
+from tuner.promotion.gates import Answer, Result
 
-
-@dataclass(frozen=True)
-class Look:
-    """How a state is shown: never by colour alone. ``colour`` is a theme name, ``shape`` a Vega symbol."""
-
-    icon: str
-    word: str
-    colour: str
-    shape: str
-
-
-LOOKS = {
-    "complete": Look("●", "done", "blue", "circle"),
-    "running": Look("◐", "running", "green", "diamond"),
-    "pruned": Look("▲", "pruned", "orange", "triangle-up"),
-    "infeasible": Look("✕", "infeasible", "violet", "cross"),
-    "diverged": Look("◆", "diverged", "violet", "triangle-down"),
-    "failed": Look("■", "failed", "violet", "square"),
-    "queued": Look("○", "queued", "gray", "circle"),
+MARKS = {
+    Result.PASS: ("✓", "green", "pass"),
+    Result.FAIL: ("✕", "violet", "fail"),
+    Result.COULD_NOT_RUN: ("?", "orange", "could not run"),
 }
-UNKNOWN = Look("?", "unknown", "gray", "circle")
 
 _PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")
-
-
-def look(state: str) -> Look:
-    return LOOKS.get(state, UNKNOWN)
 
 
 def plain(text: str) -> str:
@@ -56,11 +41,6 @@ def chips(counts: Mapping[str, int]) -> str:
     return " ".join(f":{one.colour}-badge[{one.icon} {number} {one.word}]" for one, number in shown)
 
 
-def state_words(state: str) -> str:
-    """``● done``: for a table's cell."""
-    return f"{look(state).icon} {look(state).word}"
-
-
 def heading(title: str, question: str) -> None:
     """The page's title, and under it the one question that it answers."""
     st.title(title, anchor=False)
@@ -73,7 +53,7 @@ def empty(title: str, sentence: str, command: str | None = None) -> None:
         st.subheader(title, anchor=False)
         st.text(sentence)
         if command:
-            st.code(command, language="bash", wrap_lines=True)
+            st.code(command, language=None, wrap_lines=True)
 
 
 def problem(sentence: str, title: str = "This could not be read") -> None:
@@ -94,7 +74,7 @@ def command(words: str, label: str = "") -> None:
     """A command to copy."""
     if label:
         st.caption(label)
-    st.code(words, language="bash", wrap_lines=True)
+    st.code(words, language=None, wrap_lines=True)
 
 
 def card(label: str, value: str, basis: str = "", why: str = "") -> None:
@@ -118,6 +98,23 @@ def cards(found: Sequence[tuple[str, ...]]) -> None:
             card(*one)
 
 
+def picture(chart: Any, words: str) -> None:
+    """A chart as wide as its place. ``words`` are its takeaway for a reader who cannot see it: the chart as a whole has
+    them, so that its thousands of marks need not speak for themselves.
+    """
+    st.altair_chart(chart.configure_mark(aria=False), width="stretch", alt=words)
+
+
+def gate_rows(answers: Sequence[Answer]) -> None:
+    """What each gate said, with its mark and word."""
+    for answer in answers:
+        mark, colour, word = MARKS[answer.result]
+        with st.container(horizontal=True, gap="small", vertical_alignment="top", wrap=False):
+            st.markdown(f":{colour}-badge[{mark} {word}]", width="content")
+            st.markdown(f"**{plain(answer.gate)}**", width=110)
+            st.text(answer.sentence, width="stretch")
+
+
 def data_behind(table: pd.DataFrame, label: str = "Show data") -> None:
     """The numbers of a picture, for those who cannot see it or want them exactly."""
     with st.expander(label):
@@ -137,11 +134,6 @@ def ago(moment: datetime | None) -> str:
     return f"{duration(seconds if seconds < 600 else seconds // 60 * 60)} ago"
 
 
-def number(value: Any) -> str:
-    """A loss with four digits, ``-`` where there is none."""
-    return loss(None if value is None or pd.isna(value) else float(value))
-
-
 def loss_column(label: str, why: str = "") -> Any:
     return st.column_config.NumberColumn(label, format="%.4f", help=why or None)
 
@@ -153,9 +145,3 @@ def setting_column(label: str, values: pd.Series) -> Any:
     if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
         return st.column_config.NumberColumn(label, format="%d")
     return st.column_config.TextColumn(label)
-
-
-def short_names(paths: Sequence[str]) -> dict[str, str]:
-    """Path -> its last word, the whole path where two would look alike."""
-    ends = [path.rsplit(".", 1)[-1] for path in paths]
-    return {path: end if ends.count(end) == 1 else path for path, end in zip(paths, ends, strict=True)}

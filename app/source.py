@@ -43,6 +43,11 @@ class Snapshot:
         return str(self.record.name)
 
     @property
+    def simulated(self) -> bool:
+        """Whether its trials were made up, by the fact that fake hands leave."""
+        return any(trial.facts.get("device_kind") == "simulated" for trial in self.record.trials[:3])
+
+    @property
     def band(self) -> float:
         """Two trials nearer than this tie, in units of the metric."""
         return tie_band(self.noise)
@@ -135,6 +140,18 @@ def books(model: str, uri: str) -> Books:
     """
     url = trial_store()
     return _books(url, identity(url), model, uri, tracking_exists(uri))
+
+
+def forget_books() -> None:
+    """Somebody moved an alias from these pages: the next look asks ledger and registry again."""
+    _books.clear()
+    _reigning.clear()
+
+
+def forget_studies() -> None:
+    """A study was made or removed from these pages."""
+    _names.clear()
+    _study.clear()
 
 
 @st.cache_resource(max_entries=8, show_spinner=False)

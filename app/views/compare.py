@@ -8,9 +8,10 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from app import charts, link, source, tray
+from app import link, source, tray
+from app.charts import lines
 from app.page import study_page, theme, unfinished
-from app.parts import data_behind, empty, note, number, plain, problem, state_words
+from app.parts import data_behind, empty, note, number, picture, plain, problem, state_words
 from app.source import Snapshot
 from tuner.analysis.study.frame import budget_at
 from tuner.analysis.trials.compare import comparable, deltas, differences
@@ -105,7 +106,7 @@ def _curves(snapshot: Snapshot, numbers: list[int]) -> None:
         f"{which.capitalize()} loss of {len(ends)} trials across {AXES[axis].lower()}; "
         f"trial {int(ends['number'].iloc[0])} ends lowest at {number(ends[column].iloc[0])}."
     )
-    st.altair_chart(charts.curves(rows, axis, column, f"{which} loss", theme()), width="stretch", alt=words)
+    picture(lines.curves(rows, axis, column, f"{which} loss", theme()), words)
     missing = [one for one in numbers if one not in set(rows["number"])]
     st.caption(words + (f" No curve is kept for {', '.join(map(str, missing))}." if missing else ""))
     data_behind(rows[["number", axis, column]])

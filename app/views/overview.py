@@ -8,14 +8,17 @@ from typing import cast
 import pandas as pd
 import streamlit as st
 
-from app import charts, link
+from app import link
+from app.charts import progress
+from app.dialogs import control
 from app.page import study_page, theme, unfinished
-from app.parts import cards, data_behind, number
+from app.parts import cards, data_behind, number, picture
 from app.source import Snapshot
 from tuner.analysis.study.frame import budget_at
 from tuner.analysis.study.live import headline
 from tuner.analysis.study.noise import expected_on_rerun
 from tuner.analysis.study.progress import Axis, advice, best_so_far, funnel, gain_recent
+from tuner.analysis.trials.sampling import history_left_out
 from tuner.analysis.words import count, duration
 
 TRIAL = str(Path(__file__).with_name("trial.py"))
@@ -28,6 +31,7 @@ def draw() -> None:
         return
     if unfinished(snapshot):
         _running(snapshot)
+        control.dialogs()
         return
     _numbers(snapshot)
     with st.container(border=True):
@@ -37,6 +41,7 @@ def draw() -> None:
         _running(snapshot)
     with right.container(border=True, height="stretch"):
         _funnel(snapshot)
+    control.dialogs()
 
 
 def _numbers(snapshot: Snapshot) -> None:
@@ -106,14 +111,14 @@ def _history(snapshot: Snapshot) -> None:
         return
     best = points["best"].dropna()
     metric = snapshot.record.metric
-    words = f"{metric} of {len(shown)} finished trials across {charts.AXES[axis]}; " + (
+    words = f"{metric} of {len(shown)} finished trials across {progress.AXES[axis]}; " + (
         f"the best fell from {number(best.iloc[0])} to {number(best.iloc[-1])}." if len(best) else "no best yet."
     )
-    st.altair_chart(charts.history(shown, snapshot.band, axis, metric, theme()), width="stretch", alt=words)
+    picture(progress.history(shown, snapshot.band, axis, metric, theme()), words)
     hint = "▲ stands at the last loss of a pruned trial, which never counts as best. " if whole else ""
     st.caption(
         f"━ best so far, ▒ seed noise ±{snapshot.band:.2g}{' (assumed)' if snapshot.noise.assumed else ''}. {hint}"
-        "Points above the picture's top are drawn at its edge."
+        f"Points above the picture's top are drawn at its edge. {history_left_out(shown)}"
     )
     data_behind(shown[["x", "number", "state", "value", "best"]])
 
@@ -155,6 +160,12 @@ def _running(snapshot: Snapshot) -> None:
     )
     if len(running) > RUNNING:
         st.caption(f"{len(running) - RUNNING} more are running.")
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        control.button(control.STOP, control.Stop(snapshot.name), "Stop the search…", ":material/stop_circle:")
+        chosen = st.selectbox("Trial", running["number"].tolist(), key=f"prune:{snapshot.name}", width=110)
+        control.button(
+            control.PRUNE, control.Prune(snapshot.name, int(chosen)), f"Prune trial {chosen}…", ":material/content_cut:"
+        )
 
 
 def _funnel(snapshot: Snapshot) -> None:
@@ -165,7 +176,7 @@ def _funnel(snapshot: Snapshot) -> None:
     table = table.assign(budget=[budget_at(snapshot.record, int(k)) for k in table["milestone"]], words=words)
     reached = table["reached"]
     alt = f"{int(reached.iloc[0])} trials reached the first milestone, {int(reached.iloc[-1])} the full budget."
-    st.altair_chart(charts.funnel(table, theme()), width="stretch", alt=alt)
+    picture(progress.funnel(table, theme()), alt)
     data_behind(table[["budget", "reached", "pruned"]])
 
 

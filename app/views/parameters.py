@@ -7,13 +7,17 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from app import charts, link, source
+from app import link, source
+from app.charts import dimensions
+from app.dialogs import control
 from app.page import study_page, theme, unfinished
-from app.parts import data_behind, note, number, plain, short_names
+from app.parts import data_behind, note, number, picture, plain, short_names
 from app.source import Snapshot
-from tuner.analysis.study.edges import edges, narrowed
+from tuner.analysis.study.edges import NEEDED, edges, narrowed
 from tuner.analysis.study.importance import disagree, signs
 from tuner.analysis.study.ranking import leaderboard
+from tuner.analysis.trials.sampling import board_left_out
+from tuner.spec.dimensions.fields import write_point
 from tuner.spec.errors import TunerError
 
 ENOUGH = 10  # complete trials from which on importance says anything
@@ -42,6 +46,7 @@ def draw() -> None:
     if len(paths) > 1:
         with st.container(border=True):
             _pair(snapshot, order)
+    control.dialogs()
 
 
 def _importance(snapshot: Snapshot, shares: dict[str, float], complete: int) -> None:
@@ -64,7 +69,7 @@ def _importance(snapshot: Snapshot, shares: dict[str, float], complete: int) -> 
     table["words"] = table["words"] + "  " + table["direction"]
     top = table.iloc[0]
     words = f"By PED-ANOVA {top['parameter']} matters most, {top['share']:.0%}: {top['direction']}."
-    st.altair_chart(charts.importance(table, theme()), width="stretch", alt=words)
+    picture(dimensions.importance(table, theme()), words)
     st.caption(
         f"PED-ANOVA over {complete} complete trials: what sets the best tenth apart. Direction by rank correlation."
     )
@@ -98,7 +103,7 @@ def _second(snapshot: Snapshot, shares: dict[str, float]) -> None:
         }
     )
     words = f"By fANOVA {table['parameter'].iloc[0]} matters most, {table['share'].iloc[0]:.0%}."
-    st.altair_chart(charts.importance(table, theme()), width="stretch", alt=words)
+    picture(dimensions.importance(table, theme()), words)
     st.caption("fANOVA: the share of the loss's variance over the whole space.")
 
 
@@ -113,8 +118,14 @@ def _advice(snapshot: Snapshot, complete: int) -> None:
         note(edge.sentence[:1].upper() + edge.sentence[1:], "open_in_full")
     if not hit:
         note("No edge is hit: the best trials lie inside the space.", "check")
-    st.caption("The space around the best, widened where an edge is hit. Copy it into the YAML under a new name:")
-    st.code(narrowed(snapshot.record, snapshot.frame), language="yaml")
+    if block := narrowed(snapshot.record, snapshot.frame):
+        st.caption("The space around the best, widened where an edge is hit. Copy it into the YAML under a new name:")
+        st.code(block, language=None)
+    else:
+        st.text(f"From {NEEDED} complete trials on, the space to search next stands here; there are {complete}.")
+    best = leaderboard(snapshot.frame, None, snapshot.noise)["number"]
+    lines = write_point(snapshot.record.find(int(best.iloc[0])).point)
+    control.button(control.ENQUEUE, control.Enqueue(snapshot.name, tuple(lines)), "Enqueue a point…", ":material/add:")
 
 
 def _logs(snapshot: Snapshot) -> dict[str, bool]:
@@ -141,13 +152,14 @@ def _slices(snapshot: Snapshot, order: list[str]) -> None:
         f"the best is trial {int(best['number'])} at {number(best['value'])}."
     )
     columns = 2 if len(shown) in (2, 4) else 3
-    chart = charts.slices(table, shown, _logs(snapshot), snapshot.record.metric, theme(), columns)
-    st.altair_chart(chart, width="stretch", alt=words)
+    chart = dimensions.slices(table, shown, _logs(snapshot), snapshot.record.metric, theme(), columns)
+    picture(chart, words)
     hidden = len(snapshot.frame) - len(board)
     st.caption(
         "Drag in one picture: the same trials stay bright in all. "
         + (f"{hidden} trials without a value at the full budget are hidden. " if hidden else "")
-        + (f"{len(order) - MOST} less important parameters are left out." if len(order) > MOST else "")
+        + (f"{len(order) - MOST} less important parameters are left out. " if len(order) > MOST else "")
+        + board_left_out(table)
     )
     data_behind(table)
 
@@ -169,9 +181,9 @@ def _pair(snapshot: Snapshot, order: list[str]) -> None:
         return
     best = board.iloc[0]
     words = plain(f"{names[up]} over {names[across]}; the best, trial {int(best['number'])}, is the largest point.")
-    chart = charts.pair(table, across, up, _logs(snapshot), snapshot.record.metric, theme())
-    st.altair_chart(chart, width="stretch", alt=words)
-    st.caption("Large and strong is a low loss.")
+    chart = dimensions.pair(table, across, up, _logs(snapshot), snapshot.record.metric, theme())
+    picture(chart, words)
+    st.caption(f"Large and strong is a low loss. {board_left_out(table)}")
     data_behind(table)
 
 

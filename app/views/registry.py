@@ -9,22 +9,18 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from app import link, source
-from app.parts import ago, command, empty, heading, note, number, plain, problem
+from app import acting, link, source
+from app.dialogs import promotion as ceremony
+from app.dialogs.deed import begin
+from app.parts import ago, command, empty, gate_rows, heading, note, number, plain, problem
 from app.source import Books
 from tuner.analysis.store import harmless
-from tuner.promotion.gates import Answer, Result
 from tuner.promotion.ledger import Entry, Stage
-from tuner.promotion.truth import CHALLENGER, CHAMPION, announced
+from tuner.promotion.truth import CHALLENGER, CHAMPION, announced, unfinished
 from tuner.promotion.truth import named as who
 from tuner.spec.errors import TunerError
 
 TRIAL = str(Path(__file__).with_name("trial.py"))
-MARKS = {
-    Result.PASS: ("✓", "green", "pass"),
-    Result.FAIL: ("✕", "violet", "fail"),
-    Result.COULD_NOT_RUN: ("?", "orange", "could not run"),
-}
 
 
 def draw() -> None:
@@ -57,6 +53,7 @@ def draw() -> None:
         problem(books.unreached, "MLflow was not reached: this is the ledger's side alone")
     for sentence in books.complaints:
         problem(sentence, "Ledger and registry disagree")
+    _interrupted(books, models[model])
     if not books.history and not books.aliases:
         _never(model)
         return
@@ -65,11 +62,12 @@ def draw() -> None:
     with left.container(border=True, height="stretch"):
         _challenger(books)
     with right.container(border=True, height="stretch"):
-        _undo(books)
+        _undo(books, models[model])
     with st.container(border=True):
         _history(books)
     with st.container(border=True):
         _use(books, models[model])
+    ceremony.dialogs()
 
 
 def _models() -> dict[str, str]:
@@ -121,7 +119,7 @@ def _champion(books: Books) -> None:
         if told.overridden:
             note(f"Promoted against its gates: {', '.join(told.overridden)}.", "warning")
         st.caption("What the gates said")
-        _gates(told.answers)
+        gate_rows(told.answers)
 
 
 def _candidate(told: Entry) -> None:
@@ -132,15 +130,6 @@ def _candidate(told: Entry) -> None:
         st.text(words, width="content")
         where = {"study": str(one.get("study")), "trial": str(one.get("trial"))}
         st.page_link(TRIAL, label="Open the trial", icon=":material/description:", query_params=where)
-
-
-def _gates(answers: tuple[Answer, ...]) -> None:
-    for answer in answers:
-        mark, colour, word = MARKS[answer.result]
-        with st.container(horizontal=True, gap="small", vertical_alignment="top", wrap=False):
-            st.markdown(f":{colour}-badge[{mark} {word}]", width="content")
-            st.markdown(f"**{plain(answer.gate)}**", width=110)
-            st.text(answer.sentence, width="stretch")
 
 
 def _challenger(books: Books) -> None:
@@ -156,21 +145,45 @@ def _challenger(books: Books) -> None:
     st.text(f"Version {version} waits for its turn.")
     if told is not None:
         _candidate(told)
-        _gates(told.answers)
+        gate_rows(told.answers)
 
 
-def _undo(books: Books) -> None:
-    """The former champions and the command that brings one back."""
+def _interrupted(books: Books, uri: str) -> None:
+    """What a crash between two steps has left: go on, or take it back."""
+    pending = unfinished(books.history)
+    if pending is None:
+        return
+    refused = acting.refusal()
+    with st.container(horizontal=True):
+        for undo, label in ((False, "Go on with it…"), (True, "Take it back…")):
+            about = ceremony.Interrupted(books.model, uri, pending.sentence, undo)
+            st.button(
+                label,
+                key=f"end:{undo}",
+                disabled=bool(refused),
+                help=refused or None,
+                on_click=begin,
+                args=(ceremony.ENDING, about),
+            )
+
+
+def _undo(books: Books, uri: str) -> None:
+    """The former champions, and the way back to each: a dialog here, or the command."""
     st.subheader("How do I undo it?", anchor=False)
     now = books.aliases.get(CHAMPION)
     former = list(dict.fromkeys(e.after for e in reversed(books.history) if e.stage is Stage.DONE and e.after != now))
     if not former:
         st.text("There is no champion before this one, so there is nothing to go back to.")
     else:
-        st.text(f"Former champions: {', '.join(f'version {one}' for one in former)}.")
-        command(f'tuner rollback {books.model} --reason "…"', f"Back to version {former[0]}")
-        if len(former) > 1:
-            command(f'tuner rollback {books.model} --to {former[1]} --reason "…"', "Or to an earlier one")
+        refused = acting.refusal()
+        with st.container(horizontal=True, vertical_alignment="bottom"):
+            to = st.selectbox("Former champion", former, format_func=who, key=f"former:{books.model}", width=200)
+            assert to is not None  # there is at least one
+            if st.button("Roll back…", icon=":material/undo:", disabled=bool(refused), help=refused or None):
+                ceremony.go_back(books.model, to, uri)
+        if refused:
+            st.caption(plain(refused))
+        command(f'tuner rollback {books.model} --to {to} --reason "…"', "The same in the terminal")
     command(f"tuner history {books.model}", "The history below, in the terminal")
 
 
@@ -218,7 +231,7 @@ def _use(books: Books, uri: str) -> None:
         st.code(
             f'import mlflow\n\nmlflow.set_tracking_uri("{harmless(uri)}")\n'
             f'model = mlflow.pyfunc.load_model("models:/{books.model}@{CHAMPION}")',
-            language="python",
+            language=None,
         )
         if books.versions:
             many = "1 version" if len(books.versions) == 1 else f"{len(books.versions)} versions"

@@ -8,6 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from app import source
+from app.demo import removal
 from app.page import no_study
 from app.parts import ago, chips, heading, number, plain, problem
 from app.source import Snapshot
@@ -48,6 +49,7 @@ def draw() -> None:
                 _card(one)
     if len(read) > CARDS:
         _rest(read[CARDS:])
+    removal(names)
     for name, sentence in refused:
         problem(sentence, f"The study {plain(name)} could not be read")
 

@@ -10,15 +10,19 @@ import pandas as pd
 import streamlit as st
 import yaml
 
-from app import charts, link, source
+from app import acting, link, prompt, source
+from app.charts import lines
+from app.dialogs import control
+from app.dialogs import promotion as ceremony
 from app.page import study_page, theme
-from app.parts import ago, cards, command, data_behind, look, note, number, plain
+from app.parts import ago, cards, command, data_behind, look, note, number, picture, plain
 from app.source import Snapshot
 from tuner.analysis.study.frame import budget_at
 from tuner.analysis.study.live import headline
 from tuner.analysis.trials.curves import samples
 from tuner.analysis.words import count, duration, size
 from tuner.promotion.candidate import nominate
+from tuner.spec.dimensions.fields import write_point
 from tuner.spec.errors import TunerError
 from tuner.spec.study import StudySpec
 
@@ -60,9 +64,13 @@ def draw() -> None:
         _config(snapshot, trial)
     with right.container(border=True, height="stretch"):
         _samples(snapshot, chosen)
+    with st.container(border=True):
+        _write(snapshot, trial)
     with st.expander("Every fact of this trial"):
         facts = pd.DataFrame({"fact": list(trial.facts), "value": [str(one) for one in trial.facts.values()]})
         st.dataframe(facts, hide_index=True, alt="Every recorded fact of this trial")
+    ceremony.dialogs()
+    control.dialogs()
 
 
 def _go(key: str) -> None:
@@ -158,8 +166,8 @@ def _curve(snapshot: Snapshot, chosen: int) -> None:
     middle = median.loc[median["milestone"] == last["milestone"], "loss"].iloc[0]
     side = "below" if last["loss"] < middle else "above"
     words = f"At milestone {int(last['milestone'])} trial {chosen} stands at {number(last['loss'])}, {side} the median."
-    chart = charts.curves(table, "milestone", "loss", snapshot.record.metric, theme(), faint=median)
-    st.altair_chart(chart, width="stretch", alt=words)
+    chart = lines.curves(table, "milestone", "loss", snapshot.record.metric, theme(), faint=median)
+    picture(chart, words)
     st.caption(f"{words} Milestones are equal shares of the budget; {total} is {budget_at(snapshot.record, total)}.")
     both = pd.concat([table, median])
     data_behind(both.pivot(index="milestone", columns="label", values="loss").reset_index())
@@ -183,9 +191,17 @@ def _checkpoint(snapshot: Snapshot, trial: Any) -> None:
         if not there:
             note(f"The checkpoint is not below {Path.cwd()}: it was deleted, or trained in another folder.", "warning")
     if trial.state == "complete" and path is not None:
-        command(f"tuner promote {study} {trial.number} --dry-run", "What would the gates say?")
-        command(f'tuner promote {study} {trial.number} --reason "…"', "Propose it for promotion")
-        command(f'tuner generate {study}/{trial.number} --prompt "…"', "Read what it writes")
+        refused = acting.refusal()
+        if st.button(
+            "Propose for promotion",
+            icon=":material/trophy:",
+            disabled=bool(refused),
+            help=refused or None,
+            key="propose",
+        ):
+            ceremony.propose(study, trial.number, source.tracking(snapshot))
+        st.caption(plain(refused) if refused else "Its gates are asked first; nothing moves without a reason.")
+        command(f'tuner promote {study} {trial.number} --reason "…"', "The same in the terminal")
     elif trial.state != "complete":
         st.text("Only a complete trial can be promoted: the first gate asks for it.")
     try:
@@ -199,6 +215,16 @@ def _checkpoint(snapshot: Snapshot, trial: Any) -> None:
     elif trial.state == "complete":
         st.caption("One seed only: how much of this is luck is not known.")
     _run(snapshot, facts.get("mlflow_run"))
+
+
+def _write(snapshot: Snapshot, trial: Any) -> None:
+    """Ask its checkpoint to continue a text."""
+    st.subheader("Ask it to write", anchor=False)
+    checkpoint = acting.checkpoint_of(trial.facts)
+    if checkpoint is None:
+        st.text("Its checkpoint is not on this disk, so nothing can be asked of it.")
+        return
+    prompt.box(f"{snapshot.name}:{trial.number}", {trial.number: checkpoint})
 
 
 def _run(snapshot: Snapshot, run: Any) -> None:
@@ -218,14 +244,21 @@ def _config(snapshot: Snapshot, trial: Any) -> None:
     st.subheader("Settings", anchor=False)
     point = dict(trial.point)
     st.caption("What the search chose")
-    st.code(yaml.safe_dump(point, sort_keys=False).strip() if point else "nothing: no space", language="yaml")
+    st.code(yaml.safe_dump(point, sort_keys=False).strip() if point else "nothing: no space", language=None)
     try:
         whole = StudySpec.model_validate(snapshot.record.spec).resolve(trial.point).as_data()
     except (TunerError, ValueError) as error:
         note(f"The whole trial cannot be resolved by this version of tuner: {str(error).splitlines()[0]}", "warning")
         return
+    with st.container(horizontal=True):
+        again = control.Enqueue(snapshot.name, tuple(write_point(point)))
+        control.button(control.ENQUEUE, again, "Enqueue an edited copy…", ":material/content_copy:")
+        if trial.state == "running":
+            control.button(
+                control.PRUNE, control.Prune(snapshot.name, trial.number), "Prune it…", ":material/content_cut:"
+            )
     with st.expander("The whole trial as YAML"):
-        st.code(yaml.safe_dump({"trial": whole}, sort_keys=False), language="yaml", height=420)
+        st.code(yaml.safe_dump({"trial": whole}, sort_keys=False), language=None, height=420)
     st.download_button(
         "Trial as JSON",
         json.dumps({"study": snapshot.name, "number": trial.number, "trial": whole}, indent=1),

@@ -11,12 +11,15 @@ import pandas as pd
 import streamlit as st
 
 from app import link, tray
+from app.charts import front
 from app.filters import kept, widgets
-from app.page import study_page, unfinished
-from app.parts import loss_column, number, plain, setting_column, short_names, state_words
+from app.page import study_page, theme, unfinished
+from app.parts import data_behind, loss_column, number, picture, plain, setting_column, short_names, state_words
 from app.source import Snapshot
 from tuner.analysis.study.frame import budget_at
 from tuner.analysis.study.ranking import hidden, leaderboard
+from tuner.analysis.trials.pareto import COSTS, SAID, bargain, pareto, unweighed
+from tuner.analysis.trials.sampling import front_left_out
 
 COMPARE, TRIAL = (str(Path(__file__).with_name(name)) for name in ("compare.py", "trial.py"))
 
@@ -47,6 +50,8 @@ def draw() -> None:
     st.caption(_hiding(snapshot, board, found, at))
     _tray(snapshot)
     _downloads(found, snapshot)
+    with st.container(border=True):
+        _against_cost(snapshot)
 
 
 def _verdict(found: pd.DataFrame, snapshot: Snapshot, milestone: int) -> None:
@@ -156,6 +161,26 @@ def _downloads(found: pd.DataFrame, snapshot: Snapshot) -> None:
             on_click="ignore",
             help="The trials above with every column, in full precision",
         )
+
+
+def _against_cost(snapshot: Snapshot) -> None:
+    """Every complete trial by its loss and what it cost; the filters above do not reach here."""
+    st.subheader("Loss against cost", anchor=False)
+    cost = link.choice("Cost", COSTS, "cost", COSTS[0], lambda one: SAID[one].capitalize())
+    table = pareto(snapshot.frame, cost, snapshot.band)
+    if sentence := unweighed(table, cost):
+        st.text(sentence)
+        return
+    on_front = int(table["on_front"].sum())
+    none = f"No trial within ±{snapshot.band:.2g} of the best is clearly cheaper by its {SAID[cost]}."
+    st.text(bargain(table, cost, snapshot.band) or none)
+    words = f"{len(table)} complete trials by {SAID[cost]}; {on_front} of them are beaten by none in loss and cost."
+    picture(front.pareto(table, cost, snapshot.record.metric, theme()), words)
+    st.caption(
+        "━ the least loss for its cost. ▲ is better than a cheaper trial by no more than noise. "
+        f"Points above the picture's top are drawn at its edge. {front_left_out(table)}"
+    )
+    data_behind(table)
 
 
 def _none(snapshot: Snapshot, board: pd.DataFrame, blame: str, milestone: int) -> None:

@@ -31,8 +31,7 @@ def test_the_ledgers_side_stands_alone_where_mlflow_is_not(browse: Open, make: M
     said = words(app)
     assert "MLflow was not reached" in said
     assert "seen version 2" in said
-    assert 'tuner rollback seen --reason "…"' in said
-    assert "Back to version 1" in said
+    assert 'tuner rollback seen --to 1 --reason "…"' in said
     assert "could not run" in said
     assert app.dataframe[0].value["version"].tolist() == ["1 → 2", "1 → 2", "1 → –", "– → 1", "– → 1", "– → –"]
     assert any("<b>bold</b>" in one.value for one in app.text)

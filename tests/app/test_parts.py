@@ -9,7 +9,7 @@ import pandas as pd
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app import charts
+from app.charts import dimensions, lines, progress
 from app.filters import Filter, kept
 from app.parts import LOOKS, chips, plain
 from tuner.analysis.table import STATE_ORDER
@@ -45,8 +45,8 @@ def test_the_filter_that_removes_most_is_named() -> None:
 @given(st.lists(st.floats(-100, 100), min_size=1, max_size=40))
 def test_names_at_the_ends_never_cover_each_other(ends: list[float]) -> None:
     table = pd.DataFrame({"label": [str(i) for i in range(len(ends))], "loss": ends})
-    domain = charts._curve_domain(table["loss"])
-    places = sorted(charts._apart(table, "loss", domain)["place"])
+    domain = lines._curve_domain(table["loss"])
+    places = sorted(lines._apart(table, "loss", domain)["place"])
     least = (domain[1] - domain[0]) / 16
     assert all(b - a >= least * 0.999 for a, b in itertools.pairwise(places))
 
@@ -56,8 +56,8 @@ def test_a_chart_of_every_kind_is_valid_vega() -> None:
         {"x": [1, 2], "value": [2.0, 3.0], "best": [2.0, 2.0], "number": [0, 1], "state": ["complete", "pruned"]}
     )
     for theme in ("light", "dark", None):
-        assert charts.history(points, 0.1, "tokens", "val_loss", theme).to_dict()["layer"]
+        assert progress.history(points, 0.1, "tokens", "val_loss", theme).to_dict()["layer"]
         table = points.assign(**{"optim.lr": [1e-3, 1e-2], "model.kind": ["a", "b"]})
-        sliced = charts.slices(table, ["optim.lr", "model.kind"], {"optim.lr": True}, "val_loss", theme, 2)
+        sliced = dimensions.slices(table, ["optim.lr", "model.kind"], {"optim.lr": True}, "val_loss", theme, 2)
         assert len(sliced.to_dict()["concat"]) == 2
-        assert charts.pair(table, "optim.lr", "model.kind", {}, "val_loss", theme).to_dict()["mark"]
+        assert dimensions.pair(table, "optim.lr", "model.kind", {}, "val_loss", theme).to_dict()["mark"]

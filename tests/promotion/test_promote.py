@@ -13,43 +13,15 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from small_study import STUDY, TUNER, finished, run
 
-TUNER = [sys.executable, "-m", "tuner.cli.main"]
-STUDY = [sys.executable, "-m", "tuner.study", "small.yaml"]
 PROMPT = "the cat "
-
-
-def yaml(text: Path) -> str:
-    return f"""
-name: small
-trial:
-  data:
-    {{source: text, path: "{text}", tokenizer: {{kind: char}}, context: 32, val_tokens: 2048, split: [0.8, 0.1, 0.1]}}
-  model: {{depth: 1, width: 32}}
-  batch: 8
-  budget: 12k tokens
-space:
-  optim.muon.lr: {{choice: [0.001, 0.01, 0.011]}}
-study: {{trials: 3, milestones: 2, sampler: grid, pruner: none, workers: 2, keep: 3, samples: 0}}
-promotion: {{model: tiny, test_tokens: 4000}}
-"""
-
-
-def run(folder: Path, *words: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
-    clean = {k: v for k, v in os.environ.items() if k not in ("MLFLOW_TRACKING_URI", "TUNER_STORAGE", "TUNER_ACTOR")}
-    return subprocess.run(
-        [str(word) for word in words], cwd=folder, capture_output=True, text=True, timeout=120, env=clean | env
-    )
 
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory, text_file: Path) -> Path:
     """A folder with a finished study and no champion."""
-    folder = tmp_path_factory.mktemp("study")
-    (folder / "small.yaml").write_text(yaml(text_file))
-    ended = run(folder, *STUDY)
-    assert ended.returncode == 0, ended.stderr
-    return folder
+    return finished(tmp_path_factory.mktemp("study"), text_file)
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import pytest
 from study_helpers import URL, drive, record, yaml
 from test_driver import build
 
-from tuner.run.control import enqueue, prune, stop
+from tuner.run.control.study import enqueue, prune, stop
 from tuner.run.driver import Ending
 from tuner.search.asktell import Search
 from tuner.search.requests import Request, Wish, answered, post

@@ -19,8 +19,8 @@ from tuner.tracking.store import location, shown, sqlite_path
 
 
 class Store:
-    """The trial store at ``url``, kept open: its cache makes the second reading of 10,000 trials a thousand times
-    faster than the first.
+    """The trial store at ``url``, kept open: of 10,000 trials the first reading takes 0.6 s, the next ones 5 ms and
+    what is new. Threads may share it. A study that has not changed is the same object.
 
     Raises:
         StoreError: no store, or it cannot be reached.

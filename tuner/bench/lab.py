@@ -15,7 +15,8 @@ from pathlib import Path
 
 from tuner.run.driver import Driver
 from tuner.run.hands.link import DataJob
-from tuner.run.hands.local import LocalWorkers, call
+from tuner.run.hands.local import LocalWorkers
+from tuner.run.hands.once import call
 from tuner.run.hands.workers import Event
 from tuner.search.asktell import Search
 from tuner.search.storage import MEMORY_URL, open_storage

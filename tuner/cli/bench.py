@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from tuner.spec.errors import SpecError
 from tuner.study.command import errors_as_sentences
 
 bench = typer.Typer(help="Measure this machine against something outside ourselves.", no_args_is_help=True)
@@ -84,3 +85,36 @@ def bench_data(megabytes: Annotated[int, typer.Option("--mb", help="size of the 
     from tuner.bench.data import measure_tokenising
 
     measure_tokenising(megabytes)
+
+
+@bench.command("dashboard")
+def bench_dashboard(
+    trials: Annotated[str, typer.Option(help="sizes of the studies, separated by commas")] = "10,1000,10000",
+    loads: Annotated[int, typer.Option(min=1, help="loads of each; their 75th percentile counts")] = 10,
+    beside: Annotated[bool, typer.Option(help="set the first chart beside optuna-dashboard's")] = True,
+) -> None:
+    """The dashboard's targets in a real browser: seconds until numbers, chart, table, another filter, another page."""
+    from tuner.bench.pages.targets import measure_targets
+
+    with errors_as_sentences():
+        measure_targets(_sizes(trials), loads, beside)
+
+
+def _sizes(text: str) -> list[int]:
+    words = [word.strip() for word in text.split(",")]
+    if not all(word.isascii() and word.isdigit() and 0 < int(word) <= 100_000 for word in words):
+        raise SpecError(f"--trials: expected whole numbers from 1 to 100000 such as 10,1000,10000, got {text!r}.")
+    return [int(word) for word in words]
+
+
+@bench.command("watch")
+def bench_watch(
+    browsers: Annotated[int, typer.Option(min=1, help="pages that watch, each in a browser of its own")] = 5,
+    pairs: Annotated[int, typer.Option(min=1, help="alternating pairs; the median counts")] = 5,
+    by_page: Annotated[bool, typer.Option(help="also what the server takes for each page")] = True,
+) -> None:
+    """Training speed of a real study with browsers on its dashboard, against the same study alone."""
+    from tuner.bench.pages.watch import compare_watching
+
+    with errors_as_sentences():
+        compare_watching(browsers, pairs, by_page)

@@ -1,5 +1,5 @@
 """The doors to a running study: enqueue, stop, prune, from another terminal.
-Options and one call each; the work is done in tuner/run/control.py.
+Options and one call each; the work is done in tuner/run/control/study.py.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def enqueue(
 ) -> None:
     """Queue a point to be tried next; what it leaves out the sampler chooses."""
     from tuner.promotion.promote import actor
-    from tuner.run.control import enqueue
+    from tuner.run.control.study import enqueue
     from tuner.search.url import storage_url
     from tuner.spec.dimensions.fields import read_point
 
@@ -41,7 +41,7 @@ def enqueue(
 def stop(study: Study, reason: Reason = "", storage: Storage = None, who: Who = None) -> None:
     """Stop a running search; every trial writes a checkpoint, and the same command goes on."""
     from tuner.promotion.promote import actor
-    from tuner.run.control import stop
+    from tuner.run.control.study import stop
     from tuner.search.url import storage_url
 
     with errors_as_sentences():
@@ -57,7 +57,7 @@ def prune(
 ) -> None:
     """End one running trial where it is."""
     from tuner.promotion.promote import actor
-    from tuner.run.control import prune
+    from tuner.run.control.study import prune
     from tuner.search.url import storage_url
 
     with errors_as_sentences():

@@ -14,6 +14,7 @@ from tuner.cli.bench import bench
 from tuner.cli.control import add_control
 from tuner.cli.models import add_models
 from tuner.cli.options import AsJson, Storage
+from tuner.cli.report import report
 from tuner.study.command import errors_as_sentences, run_study, study
 
 app = typer.Typer(
@@ -25,6 +26,7 @@ app = typer.Typer(
 )
 app.add_typer(bench, name="bench")
 app.command()(study)
+app.command()(report)
 
 Name = Annotated[str, typer.Argument(metavar="STUDY", help="the study's name")]
 

@@ -15,7 +15,7 @@ from typing import Protocol
 from tuner.promotion.candidate import Candidate, choose, nominate
 from tuner.promotion.ceremony import Ceremony, Proposal
 from tuner.promotion.gates import Answer, Case, Champion, blocking, judge
-from tuner.promotion.ledger import Ledger, Stage
+from tuner.promotion.ledger import Entry, Ledger, Stage
 from tuner.promotion.package.card import card
 from tuner.promotion.package.folder import as_mlflow, describe, gather, verify
 from tuner.promotion.registry import Registry
@@ -150,14 +150,21 @@ def promote(desk: Desk, judged: Judged, reason: str, overridden: bool = False) -
         raise
 
 
-def rollback(desk: Desk, model: str, to: int | None, reason: str) -> tuple[int | None, int]:
-    """Make a former champion champion again, the last one before the present where ``to`` is None.
+@dataclass(frozen=True)
+class Return:
+    """A way back: from the champion ``now`` to the former one ``to``, and the row that once announced it."""
 
-    Returns the versions before and after.
+    model: str
+    now: int | None
+    to: int
+    told: Entry
+
+
+def way_back(desk: Desk, model: str, to: int | None) -> Return:
+    """The former champion that a rollback would bring back, the last one before the present where ``to`` is None.
 
     Raises:
-        PromotionError: there is no such former champion, it reigns already, or as Ceremony.rollback says.
-        CheckpointError: its package does not verify.
+        PromotionError: there is no such former champion, it reigns already, or a ceremony has not ended.
     """
     now, history = desk.registry.champion(model), desk.ledger.history(model)
     if pending := desk.ceremony.pending(model):
@@ -173,19 +180,28 @@ def rollback(desk: Desk, model: str, to: int | None, reason: str) -> tuple[int |
         raise PromotionError(f"version {version} of '{model}' is the champion already.")
     told = announced(history, version)
     assert told is not None  # it was champion, so it was begun
+    return Return(model, now, version, told)
+
+
+def rollback(desk: Desk, back: Return, reason: str) -> None:
+    """Make a former champion champion again.
+
+    Raises:
+        PromotionError: the champion moved since ``back`` was planned, or as Ceremony.rollback says.
+        CheckpointError: its package does not verify.
+    """
     proposal = Proposal(
-        model=model,
+        model=back.model,
         action="rollback",
         actor=desk.actor,
         reason=required(reason),
-        record=told.record,
-        before=now,
-        overridden=told.overridden,
+        record=back.told.record,
+        before=back.now,
+        overridden=back.told.overridden,
         answers=(),
-        candidate=told.candidate,
+        candidate=back.told.candidate,
     )
-    desk.ceremony.rollback(proposal, version)
-    return now, version
+    desk.ceremony.rollback(proposal, back.to)
 
 
 def _fetched(desk: Desk, model: str, champion: Champion | None, place: Path) -> tuple[Path | None, dict[str, str]]:

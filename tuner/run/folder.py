@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from tuner.spec.errors import StoreError
 
@@ -17,17 +18,13 @@ def trial_folder(study: Path, number: int) -> Path:
     return study / str(number)
 
 
-def claim(folder: Path, study_id: str, tracking: str) -> None:
-    """Tie ``folder`` to the study of that id, and note where its runs are mirrored.
+def claim(folder: Path, study_id: str, tracking: str | None) -> None:
+    """Tie ``folder`` to the study of that id, and note where its runs are mirrored; None is nowhere, ever.
 
     Raises:
         StoreError: the folder holds the trials of another study: its store was deleted, or another one is named.
     """
-    path = folder / RECORD
-    try:
-        owner = json.loads(path.read_text())["study"]
-    except (OSError, ValueError, KeyError):
-        owner = None
+    path, owner = folder / RECORD, _record(folder).get("study")
     if owner not in (None, study_id):
         raise StoreError(
             f"{folder}: holds the trials of a study in another store (or in one that was deleted); name that store "
@@ -40,7 +37,18 @@ def claim(folder: Path, study_id: str, tracking: str) -> None:
 
 def tracking_of(folder: Path) -> str | None:
     """Where the study's runs were last mirrored; None where that is not known."""
+    uri = _record(folder).get("tracking")
+    return None if uri is None else str(uri)
+
+
+def is_mirrored(folder: Path) -> bool:
+    """Whether MLflow is to hear of this study: of a simulated one it never does."""
+    return _record(folder).get("tracking", "unknown") is not None
+
+
+def _record(folder: Path) -> dict[str, Any]:
     try:
-        return str(json.loads((folder / RECORD).read_text())["tracking"])
-    except (OSError, ValueError, KeyError):
-        return None
+        found: dict[str, Any] = json.loads((folder / RECORD).read_text())
+        return found
+    except (OSError, ValueError):
+        return {}

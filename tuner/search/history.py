@@ -4,20 +4,27 @@ Read only; whatever writes lives in asktell.py.
 
 from __future__ import annotations
 
-import random
-from collections.abc import Mapping
+import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import Engine
 
+from tuner.search.kinds.importance import fanova, ped_anova
+from tuner.search.reader import engine_of, read_head, read_names, read_trials
 from tuner.spec.errors import StoreError, nearest
 from tuner.spec.records import Point, Value
 
 RUNNING, QUEUED = "running", "queued"
+
+LATE_RUN = "mlflow_run:"
+"""Begins the study attribute that has a trial's MLflow run, by number, where that was known too late for the trial."""
 
 _WORDS = {
     TrialState.COMPLETE: "complete",
@@ -87,33 +94,135 @@ class StudyRecord:
 
 def study_names(storage: BaseStorage) -> list[str]:
     """The studies in the store, by name."""
-    return sorted(optuna.get_all_study_names(storage))
+    engine = engine_of(storage)
+    if engine is None:
+        return sorted(optuna.get_all_study_names(storage))
+    with engine.connect() as connection:
+        return read_names(connection)
 
 
 def read_study(storage: BaseStorage, name: str) -> StudyRecord:
-    """One study with all its trials.
+    """One study with all its trials. On a kept storage the next reading costs only what has changed since.
 
     Raises:
         StoreError: there is no such study, or it was not made by this platform.
     """
+    return _read(storage, name).record
+
+
+def parameter_importance(storage: BaseStorage, name: str) -> dict[str, float]:
+    """PED-ANOVA importance (arXiv 2304.10255) of each parameter, most important first; empty below 4 complete trials.
+
+    Raises:
+        StoreError: as ``read_study``.
+    """
+    return ped_anova(_read(storage, name).complete())
+
+
+def fanova_importance(storage: BaseStorage, name: str, sample: int) -> dict[str, float]:
+    """fANOVA importance (Hutter et al., 2014) of each parameter that all complete trials have, most important first;
+    empty below 4 of them. Of more than ``sample``, that many are taken at random, the same ones every time.
+
+    Raises:
+        StoreError: as ``read_study``.
+    """
+    return fanova(_read(storage, name).complete(), sample)
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """What was read of a study: its trials as Optuna has them and the records made of them, both by trial id.
+
+    ``mark`` is the study's id in the store and for life: one made anew under an old name has another.
+    """
+
+    mark: tuple[int, Any]
+    trials: Mapping[int, FrozenTrial]
+    records: Mapping[int, TrialRecord]
+    runs: Mapping[str, str]
+    record: StudyRecord
+
+    def complete(self) -> list[FrozenTrial]:
+        return [trial for trial in self.trials.values() if trial.state is TrialState.COMPLETE]
+
+
+class _History:
+    """The studies of a database. A finished trial never changes: it is read once. Threads may share it."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._lock = threading.Lock()
+        self._known: dict[str, _Reading] = {}
+
+    def read(self, name: str) -> _Reading | None:
+        """The study as it is now, the same object where nothing has changed; None where there is none."""
+        with self._lock, self._engine.connect() as connection:
+            head, known = read_head(connection, name), self._known.get(name)
+            if head is None:
+                self._known.pop(name, None)
+                return None
+            mark = (head.study_id, head.attributes.get("id"))
+            if known is None or known.mark != mark:
+                known, newer = None, read_trials(connection, head.study_id)
+            else:
+                unfinished = [id_ for id_, trial in known.trials.items() if not trial.state.is_finished()]
+                newer = read_trials(connection, head.study_id, max(known.trials, default=-1), unfinished)
+            reading = _renewed(known, mark, name, head.attributes, newer)
+            self._known[name] = reading
+            return reading
+
+
+_HISTORIES: WeakKeyDictionary[BaseStorage, _History] = WeakKeyDictionary()
+"""Kept with each open storage, as Optuna's own cache is: a driver reads its study after every trial."""
+
+
+def _read(storage: BaseStorage, name: str) -> _Reading:
+    """From its tables where the store has some, through Optuna where it is in memory."""
+    engine = engine_of(storage)
+    found = _copied(storage, name) if engine is None else _HISTORIES.setdefault(storage, _History(engine)).read(name)
+    if found is None:
+        hint = nearest(name, study_names(storage)) or " The store is empty."
+        raise StoreError(f"no study '{name}' in the store.{hint}")
+    return found
+
+
+def _copied(storage: BaseStorage, name: str) -> _Reading | None:
     try:
         study = optuna.load_study(study_name=name, storage=storage)
     except KeyError:
-        hint = nearest(name, study_names(storage)) or " The store is empty."
-        raise StoreError(f"no study '{name}' in the store.{hint}") from None
-    if "spec" not in study.user_attrs:
+        return None
+    return _renewed(None, (0, None), name, study.user_attrs, study.get_trials(deepcopy=False))
+
+
+def _renewed(
+    known: _Reading | None,
+    mark: tuple[int, Any],
+    name: str,
+    attributes: Mapping[str, Any],
+    newer: Sequence[FrozenTrial],
+) -> _Reading:
+    """``known`` with the trials that are newer than it; itself where they say nothing new."""
+    if "spec" not in attributes:
         raise StoreError(
             f"study '{name}' was not made by this platform; it has no spec. Use Optuna's own tools for it."
         )
-    trials = study.get_trials(deepcopy=False)
-    late = {key: value for key, value in study.user_attrs.items() if key.startswith("mlflow_run:")}
-    records = (_record(trial, late.get(f"mlflow_run:{trial.number}")) for trial in trials)
-    return StudyRecord(name, study.user_attrs["spec"], tuple(records))
+    runs = {key: value for key, value in attributes.items() if key.startswith(LATE_RUN)}
+    old = known or _Reading(mark, {}, {}, {}, StudyRecord(name, {}, ()))
+    changed = {trial._trial_id: trial for trial in newer if old.trials.get(trial._trial_id) != trial}
+    trials = {**old.trials, **changed}
+    if linked := {key for key, _ in runs.items() ^ old.runs.items()}:
+        changed |= {id_: trial for id_, trial in trials.items() if f"{LATE_RUN}{trial.number}" in linked}
+    if not changed and attributes["spec"] == old.record.spec:
+        return old
+    records = {id_: _record(trial, runs.get(f"{LATE_RUN}{trial.number}")) for id_, trial in changed.items()}
+    records = {**old.records, **records}
+    ordered = tuple(sorted(records.values(), key=lambda record: record.number))
+    return _Reading(mark, trials, records, runs, StudyRecord(name, attributes["spec"], ordered))
 
 
 def _record(trial: FrozenTrial, run: str | None) -> TrialRecord:
     """``run`` is an MLflow run id that became known after the trial was closed."""
-    facts = {**({"mlflow_run": run} if run else {}), **trial.user_attrs}
+    facts = {"mlflow_run": run, **trial.user_attrs} if run else trial.user_attrs
     word = _WORDS[trial.state]
     if trial.state.is_finished():
         word = str(facts.get("outcome", word))
@@ -121,46 +230,10 @@ def _record(trial: FrozenTrial, run: str | None) -> TrialRecord:
         number=trial.number,
         state=word,
         reason=str(facts.get("reason", "")),
-        point=dict(trial.params),
+        point=trial.params,
         value=trial.value if trial.state is TrialState.COMPLETE else None,
-        milestones=dict(trial.intermediate_values),
+        milestones=trial.intermediate_values,
         facts=facts,
         started=trial.datetime_start,
         ended=trial.datetime_complete,
     )
-
-
-def parameter_importance(storage: BaseStorage, name: str) -> dict[str, float]:
-    """PED-ANOVA importance (arXiv 2304.10255) of each parameter, most important first; empty below 4 finished trials.
-
-    Only parameters that every finished trial has can be judged.
-    """
-    study = optuna.load_study(study_name=name, storage=storage)
-    complete = [t for t in study.get_trials(deepcopy=False) if t.state is TrialState.COMPLETE]
-    if len(complete) < 4 or len({t.value for t in complete}) < 2:
-        return {}
-    try:
-        return dict(optuna.importance.get_param_importances(study))
-    except (ValueError, RuntimeError):
-        return {}
-
-
-def fanova_importance(storage: BaseStorage, name: str, sample: int) -> dict[str, float]:
-    """fANOVA importance (Hutter et al., 2014) of each parameter, most important first; empty below 4 finished trials.
-
-    It takes about 2 s for 300 trials and minutes for thousands, so of more than ``sample`` complete trials that many
-    are taken at random, the same ones every time.
-    """
-    study = optuna.load_study(study_name=name, storage=storage)
-    complete = [t for t in study.get_trials(deepcopy=False) if t.state is TrialState.COMPLETE]
-    chosen = complete if len(complete) <= sample else random.Random(0).sample(complete, sample)
-    if len(chosen) < 4 or len({t.value for t in chosen}) < 2:
-        return {}
-    part = optuna.create_study(direction="minimize")
-    part.add_trials(chosen)
-    try:
-        evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
-        shares = optuna.importance.get_param_importances(part, evaluator=evaluator)
-    except (ValueError, RuntimeError):
-        return {}
-    return {path: float(share) for path, share in shares.items()}

@@ -4,6 +4,7 @@ Opening and making the store only; what a trial means is said in asktell.py and 
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -78,6 +79,12 @@ def open_storage(url: str, create: bool = False) -> BaseStorage:
                 raise StoreError(f"no trial store at {path}; run a study first, or name one with --storage.")
             _create_sqlite(path)
         return _rdb(url, connect_args={"timeout": 60})
+
+
+def delete_study(storage: BaseStorage, name: str) -> None:
+    """Take a study and its trials out of the store; one that is not there is gone already."""
+    with contextlib.suppress(KeyError):
+        optuna.delete_study(study_name=name, storage=storage)
 
 
 def _has_tables(path: Path) -> bool:

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from tuner.promotion.gates import Answer, Result
 from tuner.promotion.ledger import Entry, Stage
-from tuner.promotion.promote import Desk, consider, promote, rollback
+from tuner.promotion.promote import Desk, consider, promote, rollback, way_back
 from tuner.promotion.truth import CHAMPION, announced, complaints, named
 from tuner.spec.errors import PromotionError
 
@@ -79,8 +79,9 @@ def end_interrupted(console: Console, desk: Desk, model: str, undo: bool, reason
 
 def run_rollback(console: Console, desk: Desk, model: str, to: int | None, reason: str) -> None:
     with console.status("verifying the former champion"):
-        before, after = rollback(desk, model, to, reason)
-    console.print(f"{model}: version {after} is champion again (before: {named(before)})")
+        back = way_back(desk, model, to)
+        rollback(desk, back, reason)
+    console.print(f"{model}: version {back.to} is champion again (before: {named(back.now)})")
 
 
 def print_history(console: Console, desk: Desk, model: str, as_json: bool) -> None:

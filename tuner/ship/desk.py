@@ -1,4 +1,4 @@
-"""The desk: where promotions of this folder are written, and the hands that load models in processes of their own.
+"""The desk: where promotions of this folder are written, and by whose hands models are loaded.
 Wiring only; what is promoted, and when, is decided in promotion/.
 """
 
@@ -11,32 +11,14 @@ from pathlib import Path
 
 from tuner.promotion.ledger import Ledger
 from tuner.promotion.promote import Desk, actor
-from tuner.run.hands.link import ExamineJob, ProveJob
-from tuner.run.hands.local import call
+from tuner.run.control.apart import Apart
 from tuner.search.history import read_study
 from tuner.search.storage import open_storage
 from tuner.search.url import storage_url
 from tuner.spec.errors import TunerError
-from tuner.spec.records import Evidence
 from tuner.tracking.store import location
 
 CORPORA = Path("runs") / ".corpora"
-
-
-class Apart:
-    """Hands in processes of their own: a model that crashes takes nothing with it, and torch stays out of here."""
-
-    def __init__(self, corpora: Path) -> None:
-        self.corpora = corpora
-
-    def examine(self, checkpoint: Path, champion: Path | None, test_tokens: int | None) -> Evidence:
-        answer = call(ExamineJob(checkpoint, self.corpora, champion, test_tokens))
-        assert isinstance(answer, Evidence)
-        return answer
-
-    def prove(self, folder: Path) -> None:
-        if isinstance(error := call(ProveJob(folder)), TunerError):
-            raise error
 
 
 def open_desk(storage: str | None, tracking: str | None, who: str | None, name: str | None = None) -> Desk:

@@ -125,3 +125,12 @@ class Evidence:
     latency_ms: float | None = None
     samples: tuple[str, ...] = ()
     failures: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a checkpoint wrote after a prompt, without it; ``cut`` says that its time was up before it had ended."""
+
+    text: str
+    seconds: float
+    cut: bool

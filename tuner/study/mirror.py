@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tuner.run.folder import tracking_of
+from tuner.run.folder import is_mirrored, tracking_of
 from tuner.spec.errors import StoreError, nearest
 from tuner.tracking.mirror import sync
 from tuner.tracking.store import location, shown
@@ -20,7 +20,7 @@ def sync_studies(name: str | None, tracking: str | None, runs: Path = Path("runs
     Raises:
         StoreError: no such study here, MLflow away, or a running study that mirrors for itself.
     """
-    known = sorted(path.name for path in runs.glob("[!.]*") if path.is_dir())
+    known = sorted(path.name for path in runs.glob("[!.]*") if path.is_dir() and is_mirrored(path))
     if name is not None and name not in known:
         hint = nearest(name, known) or " There is none."
         raise StoreError(f"no study '{name}' in {runs.absolute()}.{hint}")

@@ -7,8 +7,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from tuner.analysis import words
-from tuner.run.hands.link import DataJob, DevicesJob
-from tuner.run.hands.local import call, warm_up
+from tuner.run.hands.link import DataJob
+from tuner.run.hands.local import devices, warm_up
+from tuner.run.hands.once import call
 from tuner.spec.errors import TunerError
 from tuner.spec.records import CorpusInfo, Preparing
 from tuner.spec.study import StudySpec
@@ -40,6 +41,5 @@ def prepare_data(spec: StudySpec, corpora: Path, screen: Screen) -> CorpusInfo:
 
 def probe_devices() -> tuple[list[str], str]:
     """The accelerators torch can use, none on a machine without; and what kind of device trials will run on."""
-    answer = call(DevicesJob())
-    assert isinstance(answer, dict)
+    answer = devices()
     return [name for name in answer if name != "cpu"], " and ".join(sorted(set(answer.values())))

@@ -6,12 +6,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from itertools import chain
 
 import numpy as np
 import pandas as pd
 
 from tuner.analysis import words
-from tuner.search.history import StudyRecord
+from tuner.search.history import StudyRecord, TrialRecord
 from tuner.spec.budget import Budget
 from tuner.spec.records import Value
 
@@ -44,14 +45,8 @@ def frame(record: StudyRecord) -> pd.DataFrame:
     ``attrs`` holds ``milestones`` (K) and ``budget`` (of a trial, as text), for words about them.
     """
     trials = sorted(record.trials, key=lambda trial: trial.number)
-    at = np.full((len(trials), milestones(record)), np.nan)
-    reached, last = np.zeros(len(trials), dtype=np.int64), np.full(len(trials), np.nan)
-    for row, trial in enumerate(trials):
-        for k, value in trial.milestones.items():
-            at[row, k - 1] = value
-        if trial.milestones:
-            reached[row] = max(trial.milestones)
-            last[row] = trial.milestones[int(reached[row])]
+    at, reached = _reports(trials, milestones(record))
+    last = np.where(reached > 0, at[np.arange(len(trials)), reached - 1], np.nan)
     columns = {
         "number": np.array([trial.number for trial in trials], dtype=np.int64),
         "state": _texts(trial.state for trial in trials),
@@ -102,6 +97,17 @@ def numeric(frame: pd.DataFrame, path: str) -> np.ndarray | None:
 
 def _budget(record: StudyRecord) -> Budget:
     return Budget.parse(record.spec["trial"]["budget"])
+
+
+def _reports(trials: Sequence[TrialRecord], count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Trials x milestones, NaN where none was reported; and the last milestone of each trial, 0 for none."""
+    rows = np.repeat(np.arange(len(trials)), [len(trial.milestones) for trial in trials])
+    ks = np.fromiter(chain.from_iterable(trial.milestones for trial in trials), dtype=np.int64)
+    values = chain.from_iterable(trial.milestones.values() for trial in trials)
+    at, reached = np.full((len(trials), count), np.nan), np.zeros(len(trials), dtype=np.int64)
+    at[rows, ks - 1] = np.fromiter(values, dtype=np.float64)
+    np.maximum.at(reached, rows, ks)
+    return at, reached
 
 
 def _texts(values: Iterable[Value]) -> pd.Series:

@@ -10,6 +10,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from tuner.spec.parts.data import DataSpec
+from tuner.spec.parts.sampling import Sampling
 from tuner.spec.records import Measurement, Outcome, Preparing, Started, Verdict
 from tuner.spec.trial import TrialSpec
 
@@ -57,7 +58,18 @@ class ProveJob:
     folder: Path
 
 
-Job = TrialJob | DataJob | DevicesJob | ExamineJob | ProveJob
+@dataclass(frozen=True)
+class WriteJob:
+    """Continue a prompt with a checkpoint for at most ``seconds``; answers with Written, or a TunerError."""
+
+    checkpoint: Path
+    corpora: Path
+    prompt: str
+    sampling: Sampling
+    seconds: float
+
+
+Job = TrialJob | DataJob | DevicesJob | ExamineJob | ProveJob | WriteJob
 
 
 @dataclass(frozen=True)

@@ -8,29 +8,26 @@ import contextlib
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing import connection, forkserver
 from multiprocessing.connection import Connection
-from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from tuner.run.hands.link import DevicesJob, Interrupt, Job, TrialJob
+from tuner.run.hands.link import DevicesJob, Interrupt, TrialJob
 from tuner.run.hands.worker import PRELOAD, work
 from tuner.run.hands.workers import Died, Event
 from tuner.spec.errors import TunerError
-from tuner.spec.records import Outcome, Preparing, Verdict
+from tuner.spec.records import Outcome, Verdict
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_LIGHT = multiprocessing.get_context("spawn")
-"""For a job that needs less than a trial: it need not wait until the fork server has loaded all that one needs."""
 
 
 def warm_up() -> None:
     """Start the fork server now; it loads torch while the caller goes on."""
     _CONTEXT.set_forkserver_preload(PRELOAD)
-    with _deaf():
+    with deaf():
         forkserver.ensure_running()
 
 
@@ -40,7 +37,7 @@ def cores() -> int:
 
 
 @contextlib.contextmanager
-def _deaf() -> Iterator[None]:
+def deaf() -> Iterator[None]:
     """Processes started meanwhile ignore Ctrl-C and its like for life: the driver alone decides what it means.
 
     What arrives during these milliseconds is not lost: it is delivered to us at the end.
@@ -152,39 +149,30 @@ class LocalWorkers:
         return {number: running.process.pid or 0 for number, running in self._running.items()}
 
 
-def call(job: Job, preparing: Callable[[Preparing], None] = lambda work: None) -> object:
-    """Run one job that is no trial in a process of its own and return its answer.
+def devices() -> dict[str, str]:
+    """What trials can run on, device -> kind, as a worker sees it: the GPUs, or the CPU on a machine without.
 
     Raises:
-        TunerError: the process died; a TunerError that it answers with is returned, not raised.
+        TunerError: the worker died.
     """
-    process, pipe = _spawn(job, "cpu", None)
+    process, pipe = _spawn(DevicesJob(), "cpu", None)
     try:
-        while True:
-            message = pipe.recv()
-            if not isinstance(message, Preparing):
-                return message
-            preparing(message)
+        found: dict[str, str] = pipe.recv()
+        return found
     except EOFError:
         process.join()
-        raise TunerError(
-            f"while preparing: {Died(process.exitcode or 1).sentence}; run the same command again."
-        ) from None
+        raise TunerError(f"while naming devices: {Died(process.exitcode or 1).sentence}.") from None
     finally:
-        if process.is_alive():
-            process.kill()
+        process.kill()
         process.join()
         pipe.close()
 
 
-def _spawn(job: Job, device: str, threads: int | None) -> tuple[BaseProcess, Connection]:
-    context: SpawnContext | ForkServerContext = _LIGHT
-    if isinstance(job, TrialJob | DevicesJob):
-        context = _CONTEXT
-        warm_up()
-    ours, theirs = context.Pipe()
-    process: BaseProcess = context.Process(target=work, args=(job, theirs, device, threads), daemon=True)
-    with _deaf():
+def _spawn(job: TrialJob | DevicesJob, device: str, threads: int | None) -> tuple[BaseProcess, Connection]:
+    warm_up()
+    ours, theirs = _CONTEXT.Pipe()
+    process = _CONTEXT.Process(target=work, args=(job, theirs, device, threads), daemon=True)
+    with deaf():
         process.start()
     theirs.close()
     return process, ours

@@ -11,7 +11,7 @@ import signal
 import traceback
 from multiprocessing.connection import Connection
 
-from tuner.run.hands.link import DataJob, DevicesJob, ExamineJob, Job, PipeLink, ProveJob, TrialJob
+from tuner.run.hands.link import DataJob, DevicesJob, ExamineJob, Job, PipeLink, ProveJob, TrialJob, WriteJob
 from tuner.spec.errors import DataError, TunerError
 from tuner.spec.records import Outcome, State
 
@@ -43,6 +43,8 @@ def work(job: Job, pipe: Connection, device: str, threads: int | None) -> None:
             link.send(examine(job.checkpoint, job.corpora, job.champion, job.test_tokens))
         case ProveJob():
             link.send(_prove(job))
+        case WriteJob():
+            link.send(_write(job))
     pipe.close()
 
 
@@ -82,6 +84,15 @@ def _prove(job: ProveJob) -> TunerError | None:
     except TunerError as error:
         return error
     return None
+
+
+def _write(job: WriteJob) -> object:
+    from tuner.train.use.trained import load_checkpoint
+
+    try:
+        return load_checkpoint(job.checkpoint, job.corpora).write(job.prompt, job.sampling, job.seconds)
+    except TunerError as error:
+        return error
 
 
 def _first_line(error: BaseException) -> str:

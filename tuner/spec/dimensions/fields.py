@@ -4,6 +4,7 @@ Read off the models themselves; no bound and no allowed word is ever written her
 
 from __future__ import annotations
 
+import json
 import types
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -105,6 +106,11 @@ def read_point(words: Iterable[str]) -> dict[str, Value]:
         except ValueError as error:
             raise SpecError(str(error)) from None
     return point
+
+
+def write_point(point: Mapping[str, Value]) -> list[str]:
+    """The texts that ``read_point`` reads back as an equal point."""
+    return [f"{path}={value if isinstance(value, str) else json.dumps(value)}" for path, value in point.items()]
 
 
 def unknown(path: str) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from torch import Tensor
 
 from tuner.spec.errors import CheckpointError, DataError
 from tuner.spec.parts.sampling import Sampling
+from tuner.spec.records import Written
 from tuner.spec.trial import TrialSpec
 from tuner.train.checkpoint import SPEC, WEIGHTS, verify
 from tuner.train.model.gpt import GPT
@@ -77,6 +79,15 @@ class Trained:
     def generate(self, prompt: str, sampling: Sampling) -> str:
         """The continuation of ``prompt``, without it, up to the end of the text or ``sampling.max_tokens``."""
         return "".join(self.stream(prompt, sampling))
+
+    def write(self, prompt: str, sampling: Sampling, seconds: float) -> Written:
+        """As ``generate``, and no longer than ``seconds``: what is not written by then is left out."""
+        began, pieces = time.monotonic(), list[str]()
+        for piece in self.stream(prompt, sampling):
+            pieces.append(piece)
+            if time.monotonic() - began > seconds:
+                return Written("".join(pieces), time.monotonic() - began, True)
+        return Written("".join(pieces), time.monotonic() - began, False)
 
     def samples(self, prompts: Sequence[str], sampling: Sampling) -> list[str]:
         """A continuation of each prompt; those of equally many tokens are drawn together, each its own text."""

@@ -1,0 +1,95 @@
+"""What a loss costs: which complete trials are not beaten in loss and cost at once, and which are as good for less.
+Tables in, tables and sentences out; how wide a tie is comes from study/noise.py.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import numpy as np
+import pandas as pd
+
+from tuner.analysis import words
+from tuner.analysis.study.frame import at_milestone
+
+Cost = Literal["parameters", "seconds", "flops", "tokens"]
+COSTS: tuple[Cost, ...] = get_args(Cost)
+
+SAID: dict[Cost, str] = {
+    "parameters": "parameters", "seconds": "training time", "flops": "compute", "tokens": "tokens",
+}  # fmt: skip
+"""Each cost in words, as ``a third of its ...``."""
+
+_WORTH = 0.9
+"""A cost above this share of the best's is no saving worth a sentence."""
+
+_SHARES = ((1 / 2, "half"), (1 / 3, "a third"), (1 / 4, "a quarter"), (1 / 5, "a fifth"), (1 / 10, "a tenth"))
+
+
+def pareto(frame: pd.DataFrame, cost: Cost, band: float = 0.0) -> pd.DataFrame:
+    """One row for each complete trial with a finite loss and a known cost, the cheapest first, then by loss.
+
+    Columns: ``number`` (int), ``value`` (the loss), ``cost`` (parameters, seconds of training, FLOPs or tokens),
+    ``on_front`` (bool: no other trial is at least as good and as cheap, and better in one of the two; equals stand
+    there together), ``as_good`` (float, NaN for none: the number of the cheapest trial among those cheaper than this
+    one and at most ``band`` worse). A trial on the front with such a number is better by no more than noise.
+    """
+    values, costs = at_milestone(frame, None), frame[cost].to_numpy(dtype=np.float64)
+    numbers = frame["number"].to_numpy()
+    known = np.isfinite(values) & np.isfinite(costs)
+    order = np.flatnonzero(known)[np.lexsort((numbers[known], values[known], costs[known]))]
+    values, costs, numbers = values[order], costs[order], numbers[order]
+    before = np.searchsorted(costs, costs, side="left")  # how many are cheaper
+    lowest = np.r_[np.inf, np.fmin.accumulate(values)]  # the least of the first 0, 1, 2 ...
+    first = _cheapest(values, values + band)
+    return pd.DataFrame(
+        {
+            "number": numbers.astype(np.int64),
+            "value": values,
+            "cost": costs,
+            "on_front": (values == values[before]) & (values < lowest[before]),  # best of its cost, below all cheaper
+            "as_good": np.where(first < before, numbers[np.minimum(first, len(numbers) - 1)], np.nan),
+        }
+    )
+
+
+def bargain(table: pd.DataFrame, cost: Cost, band: float) -> str:
+    """``Trial 7 is as good as the best, trial 3, at a third of its parameters.``; empty where none is so cheap.
+
+    ``table`` is that of ``pareto``; as good is at most ``band`` worse, and of several the cheapest is named.
+    """
+    if table.empty:
+        return ""
+    best = table.loc[table["value"].idxmin()]
+    found = table.iloc[int(_cheapest(table["value"].to_numpy(), np.array(best["value"] + band)))]
+    if found["cost"] <= 0 or found["cost"] > _WORTH * best["cost"]:
+        return ""
+    return (
+        f"Trial {int(found['number'])} is as good as the best, trial {int(best['number'])}, "
+        f"at {_share(float(found['cost'] / best['cost']))} of its {SAID[cost]}."
+    )
+
+
+def unweighed(table: pd.DataFrame, cost: Cost) -> str:
+    """Why there is no loss to weigh against the cost in ``table`` (of ``pareto``), in a sentence; else empty."""
+    if len(table) < 2:
+        return f"It needs two complete trials with known {SAID[cost]}; this study has {len(table)}."
+    if table["cost"].nunique() > 1:
+        return ""
+    amount = float(table["cost"].iloc[0])
+    unit = "FLOPs" if cost == "flops" else cost
+    said = words.duration(amount) if cost == "seconds" else f"{words.count(amount)} {unit}"
+    return f"All {len(table)} complete trials cost the same: {said}."
+
+
+def _cheapest(values: np.ndarray, most: np.ndarray) -> np.ndarray:
+    """For each of ``most`` the first of ``values``, which are ordered by cost, that is no higher; their count if none.
+
+    The first at most so high is where the least so far comes there, and that only falls.
+    """
+    return np.searchsorted(-np.fmin.accumulate(values), -most, side="left")
+
+
+def _share(ratio: float) -> str:
+    share, word = min(_SHARES, key=lambda pair: abs(pair[0] - ratio))
+    return word if abs(share - ratio) <= 0.06 * share else f"{ratio:.0%}" if ratio >= 0.01 else "less than 1 %"

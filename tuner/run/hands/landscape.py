@@ -1,0 +1,97 @@
+"""A made-up landscape of losses with what tuners meet: noise, crossing curves, the drop of a decay, divergence,
+memory that does not suffice, cost by size. Nothing here is trained, and every trial says so in its facts.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterator
+from dataclasses import replace
+
+from tuner.run.hands.fake import FakeWorkers
+from tuner.run.hands.link import Message, TrialJob
+from tuner.run.hands.workers import Died
+from tuner.spec.budget import Unit
+from tuner.spec.records import Measurement, Outcome, Spent, Started, State, Value, Verdict
+from tuner.spec.trial import TrialSpec
+
+SIMULATED = "simulated"
+"""The fact ``device_kind`` of every trial of these hands."""
+
+MEMORY = 600e6
+"""Bytes of the pretended machine."""
+
+_VOCABULARY, _FLOPS_A_SECOND = 1024, 4e10
+_WORDS = ("the", "tuner", "tries", "a", "point", "and", "learns", "from", "every", "curve", "it", "draws", "by", "seed")
+
+
+def parameters(spec: TrialSpec) -> int:
+    """12 width^2 a layer and the embedding: the usual count of a GPT."""
+    return 12 * spec.model.depth * spec.model.width**2 + _VOCABULARY * spec.model.width
+
+
+def loss_at(spec: TrialSpec, share: float) -> float:
+    """Nats a token after ``share`` (0 to 1] of the budget; infinity once it has diverged.
+
+    The form of scaling laws (Hoffmann et al., 2022), a bowl around the best learning rate, which falls with the
+    square root of the width, and the drop that a decaying schedule brings near the end.
+    """
+    rng = random.Random(f"{spec.hash}")
+    size, tokens = parameters(spec), _tokens(spec) * share
+    ideal = 4e-3 * math.sqrt(128 / spec.model.width) * math.sqrt(spec.batch / 16)
+    miss = math.log(spec.optim.lr / ideal)
+    if miss > 1.6 and share > rng.uniform(0.1, 0.9) / (miss - 0.6):
+        return math.inf
+    slow = 1 + 0.35 * max(0.0, -miss)  # small steps have not come as far
+    shape = float(1.05 + 22 / size**0.3 + 260 / (tokens / slow) ** 0.45)
+    bowl = 0.035 * miss**2 + 0.6 * (spec.optim.warmup - 0.08) ** 2 + 0.02 * abs(math.log2(spec.batch / 16))
+    decay = 0.16 * max(0.0, miss + 0.7) * math.pow(max(0.0, 1 - share), 0.7)  # high rates hover until they decay
+    seed = rng.gauss(0, 0.004)
+    return shape + bowl + decay + seed + random.Random(f"{spec.hash}-{share}").gauss(0, 0.003)
+
+
+class SimulatedWorkers(FakeWorkers):
+    """Fake hands on a fake clock whose trials tell all that real ones do."""
+
+    def story(self, job: TrialJob) -> Iterator[Message | Died]:
+        spec, size = job.spec, parameters(job.spec)
+        if (needed := 16 * size + 4e3 * spec.tokens_per_step * spec.model.depth * spec.model.width / 64) > MEMORY:
+            yield Outcome(State.INFEASIBLE, f"needs {needed / 1e6:.0f} MB of the {MEMORY / 1e6:.0f} MB there are")
+            return
+        facts: dict[str, Value] = {"parameters": size, "seed": spec.seed, "spec_hash": spec.hash, "precision": "fp32"}
+        facts |= dict.fromkeys(("device", "device_kind", "data_fingerprint"), SIMULATED)
+        yield Started(spec.as_data(), facts)
+        steps = max(1, round(_tokens(spec) / spec.tokens_per_step))
+        for k in range(1, job.milestones + 1):
+            share = k / job.milestones
+            done = round(steps * share)
+            flops = 6.0 * size * done * spec.tokens_per_step
+            loss = loss_at(spec, share)
+            if not math.isfinite(loss):
+                yield Outcome(State.DIVERGED, f"the loss left its own past at step {done}")
+                return
+            metrics = {"val_loss": loss, "val_bpb": loss / math.log(2) / 3, "train_loss": loss - 0.04 - 0.05 * share}
+            spent = Spent(done, done * spec.tokens_per_step, int(flops), flops / _FLOPS_A_SECOND)
+            row = Measurement(spent, metrics, k, time_ms=int(1000 * self.now) + 1)
+            yield replace(row, samples=tuple(_text(spec, k, index) for index in range(job.samples)))
+            if self._verdicts.get(job.number) is Verdict.STOP:
+                yield Outcome(State.PRUNED, f"stopped by the pruner at milestone {k}")
+                return
+        yield Outcome(State.COMPLETE, "the budget is spent")
+
+
+def _tokens(spec: TrialSpec) -> float:
+    """The budget in tokens; one in FLOPs or seconds gives a larger model fewer."""
+    match spec.budget.unit:
+        case Unit.TOKENS:
+            return spec.budget.amount
+        case Unit.FLOPS:
+            return spec.budget.amount / (6 * parameters(spec))
+        case Unit.SECONDS:
+            return spec.budget.amount * _FLOPS_A_SECOND / (6 * parameters(spec))
+
+
+def _text(spec: TrialSpec, milestone: int, index: int) -> str:
+    rng = random.Random(f"{spec.hash}-{milestone}-{index}")
+    return "(simulated) " + " ".join(rng.choice(_WORDS) for _ in range(12 + 3 * milestone))
