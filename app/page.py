@@ -4,6 +4,8 @@ New data announces itself in the header; only a click puts it on the page.
 
 from __future__ import annotations
 
+from urllib.parse import urlencode
+
 import streamlit as st
 
 from app import link, source
@@ -12,10 +14,12 @@ from app.parts import ago, chips, empty, heading, look, note, number, plain, pro
 from app.source import Snapshot
 from tuner.analysis.study.frame import budget_at
 from tuner.analysis.study.live import headline
+from tuner.analysis.trials.curves import first_result
+from tuner.analysis.words import duration
 from tuner.spec.errors import TunerError
 
 FIRST = "tuner study search_spaces/base.yaml"
-LIVE_S = 5.0
+LIVE_S, IDLE_S = 5.0, 30.0
 QUIET = ("running", "queued")
 
 
@@ -95,7 +99,7 @@ def _switch(key: str) -> None:
 
 
 def _header(known: list[str], snapshot: Snapshot) -> None:
-    active = bool(snapshot.frame["state"].isin(QUIET).any()) if not snapshot.frame.empty else True
+    every = _refresh(snapshot)
     with st.container(border=True, key="header"):
         if len(known) > 1:
             with st.container(horizontal=True, vertical_alignment="center"):
@@ -109,9 +113,18 @@ def _header(known: list[str], snapshot: Snapshot) -> None:
                     label_visibility="collapsed",
                     width=260,
                 )
-                st.fragment(_live, run_every=LIVE_S if active else None)(snapshot.name, False)
+                st.fragment(_live, run_every=every)(snapshot.name, False)
         else:
-            st.fragment(_live, run_every=LIVE_S if active else None)(snapshot.name)
+            st.fragment(_live, run_every=every)(snapshot.name)
+
+
+def _refresh(snapshot: Snapshot) -> float | None:
+    """Seconds between two looks: soon while trials run, seldom while some are left, never once all are done."""
+    states = set(snapshot.frame["state"]) if not snapshot.frame.empty else {"queued"}
+    if states & set(QUIET):
+        return LIVE_S
+    total = snapshot.record.spec["study"].get("trials") or 0
+    return IDLE_S if snapshot.finished < total else None
 
 
 def _live(name: str, named: bool = True) -> None:
@@ -133,6 +146,7 @@ def _live(name: str, named: bool = True) -> None:
         total = now.record.spec["study"].get("trials")
         st.markdown(f":gray[{now.finished} of {total} trials]" if total else "", width="content")
         st.markdown(f":gray[read {ago(now.at)}]", width="content")
+        _link()
         new = max(0, now.finished - shown.finished)
         if new or len(now.frame) != len(shown.frame):
             words = f"{new} new {'trial' if new == 1 else 'trials'} · Show" if new else "New trials started · Show"
@@ -145,6 +159,14 @@ def _live(name: str, named: bool = True) -> None:
         st.rerun(scope="app")
 
 
+def _link() -> None:
+    """This very view as an address to send on."""
+    with st.popover("Link", icon=":material/link:", type="tertiary"):
+        st.caption("What is chosen on this page is in its address:")
+        query = urlencode({name: st.query_params.get_all(name) for name in st.query_params}, doseq=True)
+        st.code(f"{(st.context.url or '').partition('?')[0]}?{query}", language=None, wrap_lines=True)
+
+
 def _counts(snapshot: Snapshot) -> dict[str, int]:
     return {str(state): int(count) for state, count in snapshot.frame["state"].value_counts().items()}
 
@@ -152,6 +174,11 @@ def _counts(snapshot: Snapshot) -> dict[str, int]:
 def _band_words(snapshot: Snapshot) -> str:
     how = "assumed: this study has no repeats yet" if snapshot.noise.assumed else f"{snapshot.noise.repeats} repeats"
     return f"Two trials nearer than this differ by no more than their seeds do ({how})."
+
+
+def _soon(snapshot: Snapshot) -> str:
+    wait = first_result(snapshot.record, source.RUNS)
+    return "" if wait is None else f"First result in about {duration(max(1.0, wait))}. "
 
 
 def theme() -> str | None:
@@ -169,7 +196,7 @@ def unfinished(snapshot: Snapshot) -> bool:
         empty(
             "Waiting for a first result",
             f"{states.get('running', 0)} running, {states.get('queued', 0)} queued; none has reached its first "
-            f"milestone ({budget_at(snapshot.record, 1)}) yet. The header tells when one has.",
+            f"milestone ({budget_at(snapshot.record, 1)}) yet. {_soon(snapshot)}The header tells when one has.",
         )
     else:
         words = ", ".join(f"{count} {look(state).word}" for state, count in states.items())

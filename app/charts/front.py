@@ -4,6 +4,8 @@ A table in, a chart out; the sentence that a picture shows is its caller's alt t
 
 from __future__ import annotations
 
+from typing import Any
+
 import altair as alt
 import numpy as np
 import pandas as pd
@@ -72,7 +74,7 @@ def pareto(table: pd.DataFrame, cost: Cost, metric: str, theme: str | None) -> P
         .encode(x=x, y=y)
     )
     named = alt.Chart(_named(front)).encode(x=x, y=y, text="number:Q")
-    style = {"align": "left", "dx": 7, "dy": -8, "fontSize": 12, "fontWeight": 600}
+    style: dict[str, Any] = {"align": "left", "dx": 7, "dy": -8, "fontSize": 12, "fontWeight": 600}
     ground = GROUND["dark" if theme == "dark" else "light"]
     halo = named.mark_text(**style, color=ground, stroke=ground, strokeWidth=4)  # else a crowd eats the numbers
     return alt.layer(points, steps, halo, named.mark_text(**style, color=shades["blue"])).properties(height=HEIGHT)

@@ -81,11 +81,10 @@ tbody tr:first-child td { border-top: 1px solid var(--soft); }
 pre { background: var(--quiet); border: 1px solid var(--line); border-radius: 8px; padding: 10px 12px; margin: 0 0 10px;
   font: 12.5px/1.5 ui-monospace, 'SF Mono', Menlo, Consolas, 'Liberation Mono', monospace;
   white-space: pre-wrap; overflow-wrap: anywhere; }
-pre.text { max-height: 26em; overflow: auto; }
 summary { cursor: pointer; color: var(--link); margin: 8px 0; }
 :focus-visible { outline: 2px solid var(--blue); outline-offset: 2px; }
 footer { margin-top: 40px; color: var(--soft); font-size: 13px; }
-@media (max-width: 860px) { .two { grid-template-columns: minmax(0, 1fr); } }
+@media screen and (max-width: 860px) { .two { grid-template-columns: minmax(0, 1fr); } }
 @media (max-width: 620px) {
   main { padding: 18px 14px 36px; }
   h1 { font-size: 24px; }
@@ -99,7 +98,11 @@ footer { margin-top: 40px; color: var(--soft); font-size: 13px; }
   @page { margin: 14mm; }
   body { font-size: 12px; }
   main { max-width: none; padding: 0; }
-  .scroll, pre.text { overflow: visible; max-height: none; }
+  * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
+  .scroll { overflow: visible; }
+  .card, .box { padding: 10px 11px; }
+  table { font-size: 10.5px; }
+  th, td { padding-right: 6px; }
   h2, h3 { break-after: avoid; }
 }
 """

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from app import link, source, tray
+from app import acting, link, prompt, source, tray
 from app.charts import lines
 from app.page import study_page, theme, unfinished
 from app.parts import data_behind, empty, note, number, picture, plain, problem, state_words
@@ -49,6 +49,7 @@ def draw() -> None:
             _deltas(snapshot, numbers, base)
     with st.container(border=True):
         _samples(snapshot, numbers)
+    _ask(snapshot, numbers)
 
 
 def _choose(snapshot: Snapshot) -> tuple[list[int], int]:
@@ -168,6 +169,16 @@ def _deltas(snapshot: Snapshot, numbers: list[int], base: int) -> None:
     st.caption(plain(f"Below zero is better than trial {base}. {said}"))
 
 
+def _ask(snapshot: Snapshot, numbers: list[int]) -> None:
+    """The same prompt to each checkpoint that is still on this disk."""
+    facts = {one: acting.checkpoint_of(snapshot.record.find(one).facts) for one in numbers[:4]}
+    there = {one: folder for one, folder in facts.items() if folder is not None}
+    if there:
+        with st.container(border=True):
+            st.subheader("Ask them to write", anchor=False)
+            prompt.box(f"{snapshot.name}:{','.join(map(str, there))}", there)
+
+
 def _samples(snapshot: Snapshot, numbers: list[int]) -> None:
     """The same prompt, seed and temperature for all: what a trial wrote at its milestones."""
     st.subheader("What they write", anchor=False)
@@ -182,13 +193,23 @@ def _samples(snapshot: Snapshot, numbers: list[int]) -> None:
     if not found:
         st.text("No samples are kept for these trials: their folders are elsewhere, or none has reached a milestone.")
         return
-    st.caption("Same prompt, seed and temperature; each at the last milestone it reached.")
+    reached = sorted({int(k) for table in found.values() for k in table["milestone"]}, reverse=True)
+    at = link.choice(
+        "At",
+        ["last", *map(str, reached)],
+        "sample",
+        "last",
+        lambda k: "the last each reached" if k == "last" else budget_at(snapshot.record, int(k)),
+        wide=True,
+    )
+    st.caption("Same prompt, seed and temperature for all.")
     shown = list(found)[:4]
     for start in range(0, len(shown), 2):
         for column, one in zip(st.columns(2), shown[start : start + 2], strict=False):
             table = found[one]
-            last = int(table["milestone"].max())
-            text = str(table.loc[table["milestone"] == last, "text"].iloc[0])
+            last = int(table["milestone"].max()) if at == "last" else int(at)
+            texts = table.loc[table["milestone"] == last, "text"]
+            text = str(texts.iloc[0]) if len(texts) else "(it did not come so far)"
             with column:
                 link_to = {"study": snapshot.name, "trial": str(one)}
                 with st.container(horizontal=True, vertical_alignment="center"):

@@ -9,10 +9,12 @@ import streamlit as st
 
 from app import source
 from app.page import study_page
-from app.parts import ago, cards, look, note, plain, state_words
+from app.parts import ago, cards, command, look, note, plain, state_words
 from app.source import Snapshot
+from tuner.analysis.mirror import disagreements, lacking
 from tuner.analysis.store import harmless, tracking_exists, trial_store
 from tuner.analysis.study.failures import causes, region
+from tuner.spec.errors import TunerError
 
 TRIAL = str(Path(__file__).with_name("trial.py"))
 BAD = ("failed", "diverged", "infeasible")
@@ -77,11 +79,14 @@ def _causes(snapshot: Snapshot) -> None:
 
 
 def _mirror(snapshot: Snapshot) -> None:
-    """What MLflow lacks, by what the trial store knows; MLflow itself is not asked."""
+    """What MLflow lacks, by what the disk knows; MLflow itself is asked on request only, as that takes seconds."""
     st.subheader("The mirror in MLflow", anchor=False)
     frame = snapshot.frame
     lost = frame[frame["state"].isin(("complete", "pruned")) & frame["run"].isna()]
     uri = source.tracking(snapshot)
+    if snapshot.simulated:
+        st.text("A simulated study: MLflow never hears of it.")
+        return
     if not tracking_exists(uri):
         note("MLflow's file is not there; the next run of the study makes it and writes what is missing.", "warning")
     if lost.empty:
@@ -94,6 +99,29 @@ def _mirror(snapshot: Snapshot) -> None:
         )
         shown = lost[["number", "state", "ended"]].head(50).assign(state=lost["state"].map(state_words))
         st.dataframe(shown, hide_index=True, alt="Trials without an MLflow run")
+    left = lacking(snapshot.record, source.RUNS, uri)
+    if left:
+        note(f"{left} records of its spools are not mirrored yet.", "cloud_upload")
+        command(f"tuner sync {snapshot.name}", "A running study mirrors by itself; afterwards this does")
+    else:
+        st.text("Every record of its spools is mirrored.")
+    if st.button("Compare with MLflow", icon=":material/difference:", key="audit", help="Asks for every run"):
+        _audit(snapshot, uri)
+
+
+def _audit(snapshot: Snapshot, uri: str) -> None:
+    try:
+        with st.spinner("Reading every run", show_time=True):
+            said = disagreements(snapshot.record, uri)
+    except TunerError as error:
+        st.text(str(error))
+        return
+    if not said:
+        note("Trial store and MLflow tell the same story: states, values and runs agree.", "check")
+    for sentence in said[:20]:
+        note(sentence, "warning")
+    if len(said) > 20:
+        st.caption(f"{len(said) - 20} more.")
 
 
 def _places(snapshot: Snapshot | None) -> None:

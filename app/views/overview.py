@@ -12,7 +12,7 @@ from app import link
 from app.charts import progress
 from app.dialogs import control
 from app.page import study_page, theme, unfinished
-from app.parts import cards, data_behind, number, picture
+from app.parts import cards, command, data_behind, number, picture
 from app.source import Snapshot
 from tuner.analysis.study.frame import budget_at
 from tuner.analysis.study.live import headline
@@ -85,6 +85,8 @@ def _numbers(snapshot: Snapshot) -> None:
         with st.container(border=True, horizontal=True, vertical_alignment="center", wrap=False, gap="small"):
             st.markdown(":material/lightbulb:", width="content")
             st.text(sentence[:1].upper() + sentence[1:], width="stretch")
+        if ": stop" in sentence and (frame["state"] == "running").any():
+            command(f'tuner stop {snapshot.name} --reason "gain below noise"')
 
 
 def _history(snapshot: Snapshot) -> None:

@@ -10,18 +10,17 @@ import pandas as pd
 import streamlit as st
 import yaml
 
-from app import acting, link, prompt, source
+from app import link, shipping, source
 from app.charts import lines
 from app.dialogs import control
 from app.dialogs import promotion as ceremony
 from app.page import study_page, theme
-from app.parts import ago, cards, command, data_behind, look, note, number, picture, plain
+from app.parts import ago, cards, data_behind, look, note, number, picture, plain
 from app.source import Snapshot
 from tuner.analysis.study.frame import budget_at
 from tuner.analysis.study.live import headline
 from tuner.analysis.trials.curves import samples
-from tuner.analysis.words import count, duration, size
-from tuner.promotion.candidate import nominate
+from tuner.analysis.words import count, duration
 from tuner.spec.dimensions.fields import write_point
 from tuner.spec.errors import TunerError
 from tuner.spec.study import StudySpec
@@ -58,14 +57,14 @@ def draw() -> None:
     with left.container(border=True, height="stretch"):
         _curve(snapshot, chosen)
     with right.container(border=True, height="stretch"):
-        _checkpoint(snapshot, trial)
+        shipping.panel(snapshot, trial)
     left, right = st.columns(2)
     with left.container(border=True, height="stretch"):
         _config(snapshot, trial)
     with right.container(border=True, height="stretch"):
         _samples(snapshot, chosen)
     with st.container(border=True):
-        _write(snapshot, trial)
+        shipping.writing(snapshot, trial)
     with st.expander("Every fact of this trial"):
         facts = pd.DataFrame({"fact": list(trial.facts), "value": [str(one) for one in trial.facts.values()]})
         st.dataframe(facts, hide_index=True, alt="Every recorded fact of this trial")
@@ -171,73 +170,6 @@ def _curve(snapshot: Snapshot, chosen: int) -> None:
     st.caption(f"{words} Milestones are equal shares of the budget; {total} is {budget_at(snapshot.record, total)}.")
     both = pd.concat([table, median])
     data_behind(both.pivot(index="milestone", columns="label", values="loss").reset_index())
-
-
-def _checkpoint(snapshot: Snapshot, trial: Any) -> None:
-    """What there is to ship, its seeds, and the commands that propose it."""
-    st.subheader("Can it be shipped?", anchor=False)
-    facts, study = trial.facts, snapshot.name
-    path, digest = facts.get("checkpoint"), facts.get("checkpoint_sha256")
-    if path is None:
-        st.text(
-            "No checkpoint is recorded: the trial is not finished, or it was not among the best whose weights are kept."
-        )
-    else:
-        folder = Path(str(path))
-        there = folder.is_dir()
-        bytes_ = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) if there else 0
-        st.code(str(path), language=None, wrap_lines=True)
-        st.caption(f"sha256 {plain(str(digest or 'not recorded'))[:16]} · " + (size(bytes_) if there else "gone"))
-        if not there:
-            note(f"The checkpoint is not below {Path.cwd()}: it was deleted, or trained in another folder.", "warning")
-    if trial.state == "complete" and path is not None:
-        refused = acting.refusal()
-        if st.button(
-            "Propose for promotion",
-            icon=":material/trophy:",
-            disabled=bool(refused),
-            help=refused or None,
-            key="propose",
-        ):
-            ceremony.propose(study, trial.number, source.tracking(snapshot))
-        st.caption(plain(refused) if refused else "Its gates are asked first; nothing moves without a reason.")
-        command(f'tuner promote {study} {trial.number} --reason "…"', "The same in the terminal")
-    elif trial.state != "complete":
-        st.text("Only a complete trial can be promoted: the first gate asks for it.")
-    try:
-        values = nominate(snapshot.record, trial).values
-    except (TunerError, ValueError):
-        values = {}
-    if len(values) > 1:
-        st.caption(f"The same settings with {len(values)} seeds")
-        repeats = pd.DataFrame({"seed": list(values), snapshot.record.metric: list(values.values())})
-        st.dataframe(repeats, hide_index=True, alt="Final values of the same settings by seed")
-    elif trial.state == "complete":
-        st.caption("One seed only: how much of this is luck is not known.")
-    _run(snapshot, facts.get("mlflow_run"))
-
-
-def _write(snapshot: Snapshot, trial: Any) -> None:
-    """Ask its checkpoint to continue a text."""
-    st.subheader("Ask it to write", anchor=False)
-    checkpoint = acting.checkpoint_of(trial.facts)
-    if checkpoint is None:
-        st.text("Its checkpoint is not on this disk, so nothing can be asked of it.")
-        return
-    prompt.box(f"{snapshot.name}:{trial.number}", {trial.number: checkpoint})
-
-
-def _run(snapshot: Snapshot, run: Any) -> None:
-    if run is None:
-        note("No MLflow run is recorded: its curves are in this folder's spool.")
-        return
-    uri = source.tracking(snapshot)
-    st.caption("MLflow run")
-    st.code(str(run), language=None)
-    if uri.startswith(("http://", "https://")):
-        st.caption("Search for this id in MLflow's own page.")
-    else:
-        command("mlflow ui", "Every curve of it, in MLflow's own page")
 
 
 def _config(snapshot: Snapshot, trial: Any) -> None:

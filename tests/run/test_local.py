@@ -14,7 +14,7 @@ from study_helpers import Hook, drive, record, results, yaml
 
 from tuner.run.driver import Ending
 from tuner.run.hands.link import DataJob, DevicesJob
-from tuner.run.hands.local import cores, devices, plan_slots
+from tuner.run.hands.local import cores, plan_slots
 from tuner.run.hands.once import call
 from tuner.spec.errors import DataError
 from tuner.spec.parts.data import DataSpec

@@ -70,6 +70,7 @@ def test_a_study_is_in_mlflow_as_it_was(database: Path) -> None:
         "tuner.study": "base",
         "tuner.number": "0",
         "tuner.state": "complete",
+        "tuner.dashboard": "http://127.0.0.1:8501/trial?study=base&trial=0",
     }
     expected |= {
         "tuner.reason": "the budget is spent",

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 from tuner.spec.errors import TunerError
 from tuner.spec.records import Measurement
@@ -20,6 +21,12 @@ from tuner.tracking.store import connect, shown
 CURSOR = "spool.cursor"
 TRIAL_TAG = "tuner.trial"
 _CHUNK = 64 * 1024  # bytes of spool between two notes in the cursor: about 3 calls, 0.2 s of MLflow's time
+
+
+def dashboard_link(study: str, trial: int) -> str:
+    """Where the dashboard shows a trial: below TUNER_DASHBOARD, else where `tuner dashboard` listens."""
+    base = os.environ.get("TUNER_DASHBOARD", "http://127.0.0.1:8501").rstrip("/")
+    return f"{base}/trial?{urlencode({'study': study, 'trial': trial})}"
 
 
 class RunDeletedError(TunerError):
@@ -173,6 +180,7 @@ class Writer:
                 TRIAL_TAG: f"{self._study}/{trial}",
                 "tuner.study": self._study,
                 "tuner.number": str(trial),
+                "tuner.dashboard": dashboard_link(self._study, trial),
             }
             self._client.create_run(
                 self._connected(), start_time=time_ms, tags=tags, run_name=f"{self._study}-{trial:04d}"

@@ -1,13 +1,86 @@
-"""The driver's tracker of a real study: a spooler whose spools a thread mirrors to MLflow.
+"""The driver's tracker: every call is kept in the trial's spool and returns; of a real study a thread mirrors them.
 No MLflow client and no waiting here.
 """
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from tuner.spec.errors import StoreError
+from tuner.spec.records import Measurement, Outcome, Value
+from tuner.tracking.base import admit, merge
 from tuner.tracking.mirror import Mirror, Say
-from tuner.tracking.spooler import Spooler
+from tuner.tracking.spool import SPOOL, Finish, Record, Resume, Spool, Start, Tags
+
+
+class Spooler:
+    """A Tracker whose memory is the spools in ``folder`` (``runs/<study>``); ``wrote`` hears of each record's trial."""
+
+    def __init__(self, folder: Path, say: Say, wrote: Callable[[int], None] = lambda trial: None) -> None:
+        self._folder, self._say, self._wrote = folder, say, wrote
+        self._spools: dict[int, Spool] = {}
+        self._last: dict[int, Measurement | None] = {}
+
+    def start(self, trial: int, params: Mapping[str, Value], tags: Mapping[str, str], spec: Mapping[str, Any]) -> None:
+        self._close_spool(trial)
+        spool = Spool(self._folder / str(trial) / SPOOL)
+        self._spools[trial] = spool
+        self._last[trial] = spool.last
+        if spool.cut:
+            self._say(f"trial {trial}: a torn last line ({spool.cut} bytes) was cut from its record")
+        if spool.started:
+            self._write(trial, Resume(_now_ms(), spool.resumes + 1, dict(tags)), durable=True)
+        else:
+            self._write(trial, Start(_now_ms(), dict(params), dict(tags), spec), durable=True)
+
+    def row(self, trial: int, measurement: Measurement) -> bool:
+        self._started(trial)
+        timed = measurement if measurement.time_ms > 0 else replace(measurement, time_ms=_now_ms())
+        last = self._last[trial]
+        kept = admit(last, timed)
+        if kept is None:
+            return False
+        self._write(trial, kept, durable=kept.milestone is not None)
+        self._last[trial] = merge(last, kept)
+        return True
+
+    def tag(self, trial: int, tags: Mapping[str, str]) -> None:
+        self._write(trial, Tags(_now_ms(), dict(tags)), durable=False)
+
+    def finish(self, trial: int, outcome: Outcome, tags: Mapping[str, str]) -> None:
+        self._write(trial, Finish(_now_ms(), outcome, dict(tags)), durable=True)
+        self._close_spool(trial)
+
+    def runs(self) -> dict[int, str]:
+        return {}
+
+    def close(self, timeout: float = 4.0) -> int:
+        for trial in list(self._spools):
+            self._close_spool(trial)
+        return 0
+
+    def _started(self, trial: int) -> Spool:
+        if trial in self._spools:
+            return self._spools[trial]
+        path = self._folder / str(trial) / SPOOL
+        if not path.exists():
+            raise StoreError(f"{path}: expected a started trial, got none; call start({trial}, ...) first")
+        spool = self._spools[trial] = Spool(path)
+        self._last[trial] = spool.last
+        return spool
+
+    def _write(self, trial: int, record: Record, *, durable: bool) -> None:
+        self._started(trial).append(record, durable=durable)
+        self._wrote(trial)
+
+    def _close_spool(self, trial: int) -> None:
+        if (spool := self._spools.pop(trial, None)) is not None:
+            spool.close()
+            self._last.pop(trial, None)
 
 
 class StudyTracker(Spooler):
@@ -27,3 +100,7 @@ class StudyTracker(Spooler):
     def close(self, timeout: float = 4.0) -> int:
         super().close()
         return self._mirror.close(timeout)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tuner.search.history import StudyRecord, TrialRecord
+from tuner.search.history import RUNNING, StudyRecord, TrialRecord
+from tuner.spec.budget import Budget
 from tuner.spec.errors import StoreError
 from tuner.spec.records import Measurement
 from tuner.tracking.spool import SPOOL, read_spool
@@ -57,6 +58,21 @@ def samples(record: StudyRecord, number: int, folder: Path) -> pd.DataFrame:
     ]
     table = pd.DataFrame(found, columns=["milestone", "index", "text"], dtype=object)
     return table.astype({"milestone": np.int64, "index": np.int64})
+
+
+def first_result(record: StudyRecord, folder: Path) -> float | None:
+    """Seconds of training until a running trial reaches its first milestone, by its speed so far.
+
+    The soonest of the running ones; None where none has a row yet.
+    """
+    budget = Budget.parse(str(record.spec["trial"]["budget"]))
+    wanted = budget.amount / int(record.spec["study"]["milestones"])
+    waits = []
+    for trial in record.trials:
+        rows = _rows(record, trial.number, folder) if trial.state == RUNNING and not trial.milestones else ()
+        if rows and (done := float(getattr(rows[-1].spent, budget.unit.name.lower()))) > 0:
+            waits.append(max(0.0, (wanted - done) * rows[-1].spent.seconds / done))
+    return min(waits, default=None)
 
 
 def _rows(record: StudyRecord, number: int, folder: Path) -> tuple[Measurement, ...]:

@@ -15,7 +15,7 @@ from tuner.search.lock import study_lock
 from tuner.search.storage import delete_study, open_storage
 from tuner.spec.load import parse
 from tuner.spec.records import Measurement, Outcome, Point, Preparing, Started
-from tuner.tracking.spooler import Spooler
+from tuner.tracking.tracker import Spooler
 
 NAME = "demo-simulated"
 

@@ -1,0 +1,66 @@
+"""A study beside its mirror in MLflow: the link to a run, what is not mirrored yet, where the two disagree.
+Sentences and counts out; nothing is mended here, `tuner sync` does that.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tuner.search.history import StudyRecord
+from tuner.tracking.audit import Run, runs_of
+from tuner.tracking.mirror import unmirrored
+from tuner.tracking.store import location
+
+LOCAL = "http://127.0.0.1:5000"
+"""Where `mlflow ui` listens when it is started without an address."""
+
+_NEAR = 1e-9
+
+
+def run_link(uri: str, run: str) -> str:
+    """The page of a run: on MLflow's server, or where `mlflow ui` shows the file of this folder."""
+    base = uri if uri.startswith(("http://", "https://")) else LOCAL
+    return f"{base.rstrip('/')}/#/runs/{run}"
+
+
+def lacking(record: StudyRecord, runs: Path, uri: str) -> int:
+    """How many records in the study's spools MLflow has not got yet; ``runs`` holds the studies' folders."""
+    return unmirrored(runs / record.name, location(uri))
+
+
+def disagreements(record: StudyRecord, uri: str) -> list[str]:
+    """Where trial store and MLflow tell different stories, in sentences; empty where they agree.
+
+    Raises:
+        TunerError: MLflow cannot be reached.
+    """
+    runs = {run.id: run for run in runs_of(record.name, uri)}
+    ours = {f"{record.name}/{trial.number}": trial for trial in record.trials}
+    said = []
+    for trial in record.trials:
+        known = trial.facts.get("mlflow_run")
+        if not isinstance(known, str):
+            continue
+        run = runs.get(known)
+        if run is None:
+            said.append(f"Trial {trial.number} names the run {known}, which MLflow does not have.")
+        elif run.deleted:
+            said.append(f"The run of trial {trial.number} was deleted in MLflow ({known}).")
+        else:
+            said += _differences(record, trial.number, trial.value, trial.ended is not None, run)
+    strangers = [run.id for run in runs.values() if not run.deleted and run.trial and run.trial not in ours]
+    if strangers:
+        some = ", ".join(strangers[:3]) + (" and others" if len(strangers) > 3 else "")
+        said.append(f"{len(strangers)} runs are of trials that this store does not have: {some}.")
+    return said
+
+
+def _differences(record: StudyRecord, number: int, value: float | None, ended: bool, run: Run) -> list[str]:
+    theirs = run.metrics.get(record.metric)
+    if ended and not run.finished:
+        return [f"Trial {number} has ended, its run still says RUNNING; `tuner sync {record.name}` closes it."]
+    if value is not None and theirs is None:
+        return [f"Trial {number} ended at {value:.6g}, its run has no {record.metric}; `tuner sync {record.name}`."]
+    if value is not None and theirs is not None and abs(value - theirs) > _NEAR * max(1.0, abs(value)):
+        return [f"Trial {number} ended at {value:.6g}, its run says {theirs:.6g}: one of them was changed."]
+    return []
