@@ -5,7 +5,7 @@ Our own words may be markdown; text of trials, stores and links goes through st.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -98,11 +98,12 @@ def cards(found: Sequence[tuple[str, ...]]) -> None:
             card(*one)
 
 
-def picture(chart: Any, words: str) -> None:
+def picture(chart: Any, words: str, key: str | None = None, dragged: Callable[[], None] | None = None) -> None:
     """A chart as wide as its place. ``words`` are its takeaway for a reader who cannot see it: the chart as a whole has
-    them, so that its thousands of marks need not speak for themselves.
+    them, so that its thousands of marks need not speak for themselves. ``dragged`` hears of its brush.
     """
-    st.altair_chart(chart.configure_mark(aria=False), width="stretch", alt=words)
+    quiet = chart.configure_mark(aria=False)
+    st.altair_chart(quiet, width="stretch", alt=words, key=key, on_select="ignore" if dragged is None else dragged)
 
 
 def gate_rows(answers: Sequence[Answer]) -> None:

@@ -5,9 +5,9 @@ All of it by tuner.analysis and tuner.promotion; what fails comes out as a Tuner
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,8 @@ FRESH_S = 3.0
 """Seconds that a reading serves every visitor: five browsers ask the store once."""
 
 RUNS = Path("runs")
+
+_BACKGROUND = ThreadPoolExecutor(1, thread_name_prefix="tuner-fanova")
 
 
 @dataclass(frozen=True)
@@ -126,8 +128,8 @@ def champion(snapshot: Snapshot) -> int | None:
     return int(told["trial"]) if told.get("study") == snapshot.name else None
 
 
-def fanova_shares(snapshot: Snapshot) -> Mapping[str, float]:
-    """Importance by fANOVA, computed once for each count of finished trials; about a second."""
+def fanova_shares(snapshot: Snapshot) -> Future[Mapping[str, float]]:
+    """Importance by fANOVA, on its way in the background, once for each count of finished trials."""
     url = trial_store()
     return _fanova(url, identity(url), snapshot.name, snapshot.finished)
 
@@ -175,9 +177,9 @@ def _importance(url: str, mark: str, name: str, finished: int) -> Mapping[str, f
     return _store(url, mark).importance(name)
 
 
-@st.cache_resource(max_entries=64, show_spinner="fANOVA grows its trees")
-def _fanova(url: str, mark: str, name: str, finished: int) -> Mapping[str, float]:
-    return _store(url, mark).fanova(name)
+@st.cache_resource(max_entries=64, show_spinner=False)
+def _fanova(url: str, mark: str, name: str, finished: int) -> Future[Mapping[str, float]]:
+    return _BACKGROUND.submit(_store(url, mark).fanova, name)
 
 
 @st.cache_resource(ttl=FRESH_S, max_entries=32, show_spinner=False)
@@ -202,14 +204,3 @@ def _books(url: str, mark: str, model: str, uri: str, there: bool) -> Books:
     except TunerError as error:
         return Books(model, history, told, (), tuple(complaints(history, broken, told, False)), str(error))
     return Books(model, history, real, versions, tuple(complaints(history, broken, real, False)))
-
-
-def versions() -> dict[str, str]:
-    """What runs here: package -> version, without importing any of them."""
-    found = {}
-    for package in ("tuner", "optuna", "mlflow", "streamlit", "altair", "pandas", "torch", "lightning"):
-        try:
-            found[package] = str(metadata.version(package))
-        except metadata.PackageNotFoundError:
-            found[package] = "not installed"
-    return found

@@ -4,7 +4,6 @@ Tables in, charts out; the sentence that a picture shows is its caller's alt tex
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,12 +19,54 @@ def importance(table: pd.DataFrame, theme: str | None) -> Picture:
     """Share of each parameter. ``table``: parameter, share (0 .. 1), words."""
     shades = colours(theme)
     base = alt.Chart(table)
-    y = alt.Y("parameter:N", sort=table["parameter"].tolist(), title=None, axis=alt.Axis(labelLimit=160))
+    y = alt.Y(
+        "parameter:N", sort=table["parameter"].tolist(), title=None, axis=alt.Axis(labelLimit=160, labelOverlap=False)
+    )
     x = alt.X("share:Q", title="share of what moves the loss", axis=alt.Axis(format="%", grid=False, tickCount=5))
     tips = [alt.Tooltip("parameter:N"), alt.Tooltip("share:Q", format=".1%")]
     bars = base.mark_bar(color=shades["blue"], cornerRadiusEnd=3, height={"band": 0.65}).encode(x=x, y=y, tooltip=tips)
     words = base.mark_text(align="left", dx=5, color=shades["gray"]).encode(x=x, y=y, text="words:N")
     return alt.layer(bars, words).properties(height=max(120, 30 * len(table) + 40))
+
+
+def slice_of(
+    table: pd.DataFrame, path: str, log: bool, metric: str, theme: str | None, brushed: bool = False, width: int = 320
+) -> Picture:
+    """The loss over one parameter. ``table``: number, state, value and the path, best first, of which a sample is drawn
+    (``board_left_out`` tells of how many); where it has the column ``inside``, rows without it fade.
+
+    ``brushed`` lets a range be dragged, which comes back under the name ``brush``.
+    """
+    name = short_names([path])[path]
+    shown = worded(board_sample(table).rename(columns={path: field(path)}))
+    colour, shape = states(theme, table["state"].tolist())
+    crowd, kind = len(shown) > CROWD, "Q" if pd.api.types.is_numeric_dtype(table[path]) else "N"
+    x = alt.X(f"{field(path)}:N", title=name, axis=alt.Axis(labelAngle=0, labelLimit=90))
+    if kind == "Q":
+        scale = alt.Scale(type="log") if log else alt.Scale(zero=False)
+        x = alt.X(f"{field(path)}:Q", title=name, scale=scale, axis=alt.Axis(format=".3~g", grid=False, tickCount=4))
+    span = alt.Scale(domain=domain(table["value"]), clamp=True, nice=False)
+    strong = 0.55 if crowd else 0.9
+    fades = "inside" in table
+    picture: Picture = (
+        alt.Chart(shown)
+        .mark_point(size=14 if crowd else 55, filled=True)
+        .encode(
+            x=x,
+            y=alt.Y("value:Q", title=metric, scale=span, axis=alt.Axis(tickCount=5)),
+            color=colour,
+            shape=shape,
+            opacity=alt.condition("datum.inside", alt.value(strong), alt.value(0.1)) if fades else alt.value(strong),
+            tooltip=[
+                alt.Tooltip("number:Q", title="trial"),
+                alt.Tooltip("word:N", title="state"),
+                alt.Tooltip("value:Q", title=metric, format=".6f"),
+                alt.Tooltip(f"{field(path)}:{kind}", title=name),
+            ],
+        )
+        .properties(width=width, height=190)
+    )
+    return picture.add_params(alt.selection_interval(name="brush")) if brushed else picture
 
 
 def slices(
@@ -37,57 +78,9 @@ def slices(
     columns: int,
     width: int = 320,
 ) -> Picture:
-    """The loss over each parameter; one brush is shared, what is outside of it fades in every picture.
-
-    ``table``: number, state, value and one column a path, best first; of many rows a sample is drawn
-    (``board_left_out`` tells of how many it is). ``width`` is that of one plot in pixels.
-    """
-    names = short_names(paths)
-    colour, shape = states(theme, table["state"].tolist())
-    brush = alt.selection_interval(name="brush", resolve="global")
-    renamed = worded(board_sample(table).rename(columns={path: _field(path) for path in paths}))
-    y_domain = domain(table["value"])
-    pictures, crowd = [], len(renamed) > CROWD
-    for position, path in enumerate(paths):
-        scale = alt.Scale(type="log") if logs.get(path) else alt.Scale(zero=False)
-        kind = "Q" if pd.api.types.is_numeric_dtype(table[path]) else "N"
-        x = alt.X(f"{_field(path)}:N", title=names[path], axis=alt.Axis(labelAngle=0, labelLimit=90))
-        if kind == "Q":
-            x = alt.X(
-                f"{_field(path)}:Q",
-                title=names[path],
-                scale=scale,
-                axis=alt.Axis(format=".3~g", grid=False, tickCount=4),
-            )
-        y = alt.Y(
-            "value:Q",
-            title=metric if position % columns == 0 else None,
-            scale=alt.Scale(domain=y_domain, clamp=True, nice=False),
-            axis=alt.Axis(tickCount=5),
-        )
-        tips = [
-            alt.Tooltip("number:Q", title="trial"),
-            alt.Tooltip("word:N", title="state"),
-            alt.Tooltip("value:Q", title=metric, format=".6f"),
-            alt.Tooltip(f"{_field(path)}:{kind}", title=names[path]),
-        ]
-        pictures.append(
-            alt.Chart(renamed)
-            .mark_point(size=14 if crowd else 55, filled=True)
-            .encode(
-                x=x,
-                y=y,
-                color=colour,
-                shape=shape,
-                opacity=alt.condition(brush, alt.value(0.55 if crowd else 0.9), alt.value(0.12)),
-                tooltip=tips,
-            )
-            .properties(width=width, height=190)
-        )
-    with warnings.catch_warnings():
-        # one brush in all views is what is wanted here
-        warnings.filterwarnings("ignore", "Automatically deduplicated selection parameter", UserWarning)
-        picture: Picture = alt.concat(*pictures, columns=columns).add_params(brush)
+    """The loss over each parameter, side by side on paper; ``width`` is that of one plot in pixels."""
+    pictures = [slice_of(table, path, logs.get(path, False), metric, theme, width=width) for path in paths]
+    picture: Picture = alt.concat(*pictures, columns=columns)
     return picture
 
 
@@ -98,15 +91,15 @@ def pair(
 
     ``table``: number, state, value and the two paths, best first; of many rows a sample is drawn.
     """
-    renamed = worded(board_sample(table).rename(columns={across: _field(across), up: _field(up)}))
+    renamed = worded(board_sample(table).rename(columns={across: field(across), up: field(up)}))
     names = short_names([across, up])
 
     def channel(kind: Any, path: str) -> Any:
         if not pd.api.types.is_numeric_dtype(table[path]):
-            return kind(f"{_field(path)}:N", title=names[path])
+            return kind(f"{field(path)}:N", title=names[path])
         scale = alt.Scale(type="log") if logs.get(path) else alt.Scale(zero=False)
         return kind(
-            f"{_field(path)}:Q", title=names[path], scale=scale, axis=alt.Axis(format=".3~g", grid=False, tickCount=8)
+            f"{field(path)}:Q", title=names[path], scale=scale, axis=alt.Axis(format=".3~g", grid=False, tickCount=8)
         )
 
     span = domain(table["value"])
@@ -131,8 +124,8 @@ def pair(
                 alt.Tooltip("number:Q", title="trial"),
                 alt.Tooltip("word:N", title="state"),
                 alt.Tooltip("value:Q", title=metric, format=".6f"),
-                alt.Tooltip(_field(across), title=names[across]),
-                alt.Tooltip(_field(up), title=names[up]),
+                alt.Tooltip(field(across), title=names[across]),
+                alt.Tooltip(field(up), title=names[up]),
             ],
         )
         .properties(height=HEIGHT)
@@ -140,6 +133,6 @@ def pair(
     return picture
 
 
-def _field(path: str) -> str:
-    """A column's name without the dots and brackets that Vega reads as a way into an object."""
+def field(path: str) -> str:
+    """A path's column without the dots and brackets that Vega reads as a way into an object."""
     return "p_" + "".join(letter if letter.isalnum() else "_" for letter in path)

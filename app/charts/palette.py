@@ -29,11 +29,11 @@ def colours(theme: str | None) -> dict[str, str]:
 
 
 def states(theme: str | None, present: Sequence[str]) -> tuple[alt.Color, alt.Shape]:
-    """Colour and shape of the states that occur, in one legend."""
+    """Colour and shape of the states that occur, in one legend where there are several."""
     shown = [state for state in LOOKS if state in set(present)]
     words = [LOOKS[state].word for state in shown]
     shades = [colours(theme)[LOOKS[state].colour] for state in shown]
-    legend = alt.Legend(title=None, orient="top", symbolStrokeWidth=2)
+    legend = alt.Legend(title=None, orient="top", symbolStrokeWidth=2) if len(shown) > 1 else None
     return (
         alt.Color("word:N", scale=alt.Scale(domain=words, range=shades), legend=legend),
         alt.Shape("word:N", scale=alt.Scale(domain=words, range=[LOOKS[s].shape for s in shown]), legend=legend),

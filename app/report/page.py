@@ -8,8 +8,9 @@ import os
 import tempfile
 from pathlib import Path
 
+from app.numbers import versions
 from app.report.html import Html, section, table, tag
-from app.report.read import Reading, read, versions
+from app.report.read import Reading, read
 from app.report.search import chips, overview, parameters
 from app.report.style import STYLE
 from app.report.trials import against_cost, best, board, failures
@@ -18,6 +19,8 @@ from tuner.spec.errors import TunerError
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 """What the page may load: nothing but the style inside it, whatever a text of a trial would like."""
+
+DRAWN_BY = ("tuner", "optuna", "altair", "vl-convert-python")
 
 
 def report(url: str, name: str, path: Path, runs: Path) -> None:
@@ -98,7 +101,7 @@ def _origin(reading: Reading) -> Html:
         ("noise", f"±{reading.band:.2g} between two trials: {reading.noise_words}"),
         ("code version", ", ".join(codes) or "not recorded"),
         ("device", ", ".join(devices) or "not recorded"),
-        ("drawn by", ", ".join(f"{package} {version}" for package, version in versions().items())),
+        ("drawn by", ", ".join(f"{package} {version}" for package, version in versions(DRAWN_BY).items())),
     ]  # fmt: skip
     shown = table("What this report was made of", ["what", "value"], rows, words=(0, 1))
     return section("Origin", "Where does this come from?", tag("div", shown, class_="box"))

@@ -7,7 +7,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,8 @@ import pandas as pd
 
 from tuner.analysis.store import Store, harmless
 from tuner.analysis.study.frame import budget_at, frame, milestones
+from tuner.analysis.study.importance import ENOUGH
 from tuner.analysis.study.noise import Noise, study_noise, tie_band
-
-ENOUGH = 10
-"""Complete trials from which on importance says anything."""
 
 SIMULATED = "simulated"
 """The ``device_kind`` of a trial that was made up: nothing was trained."""
@@ -85,14 +82,3 @@ def read(url: str, name: str, runs: Path) -> Reading:
     table = frame(record)
     shares = store.importance(name) if int(table["value"].notna().sum()) >= ENOUGH else {}
     return Reading(record, table, study_noise(record), shares, harmless(url), runs, datetime.now(UTC))
-
-
-def versions() -> dict[str, str]:
-    """What made the report: package -> version, those that are installed."""
-    found = {}
-    for package in ("tuner", "optuna", "altair", "vl-convert-python"):
-        try:
-            found[package] = str(metadata.version(package))
-        except metadata.PackageNotFoundError:
-            continue
-    return found

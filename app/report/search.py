@@ -8,25 +8,21 @@ import pandas as pd
 
 from app.charts import dimensions, progress
 from app.looks import LOOKS, look, number, short_names
+from app.numbers import standing
 from app.report.html import Html, box, code, many, paragraphs, section, tag, two
 from app.report.picture import HALF, figure
-from app.report.read import ENOUGH, Reading
+from app.report.read import Reading
 from tuner.analysis.study.edges import edges, narrowed
 from tuner.analysis.study.frame import budget_at, paths
-from tuner.analysis.study.importance import signs
-from tuner.analysis.study.live import headline
-from tuner.analysis.study.noise import expected_on_rerun
-from tuner.analysis.study.progress import advice, best_so_far, funnel, gain_recent
+from tuner.analysis.study.importance import ENOUGH, signs, way
+from tuner.analysis.study.progress import advice, best_so_far, funnel
 from tuner.analysis.study.ranking import leaderboard
 from tuner.analysis.trials.sampling import board_left_out, history_left_out
-from tuner.analysis.words import count, duration
 
 SLICES = 9
 """Parameters drawn, the most important first."""
 
 _AXIS = 55
-
-ARROWS = {"lower": "lower is better", "higher": "higher is better", "mixed": "no single direction"}
 
 
 def chips(reading: Reading) -> Html:
@@ -63,31 +59,7 @@ def _waiting(reading: Reading) -> Html:
 
 def _numbers(reading: Reading) -> Html:
     """Five numbers, each with its basis."""
-    frame, noise, band = reading.frame, reading.noise, reading.band
-    told = headline(reading.record, frame, noise)
-    rerun, gain = expected_on_rerun(frame, noise), gain_recent(frame)
-    ended = int((~frame["state"].isin(("running", "queued"))).sum())
-    bad = int(frame["state"].isin(("failed", "diverged", "infeasible")).sum())
-    spent = f"{count(float(frame['tokens'].sum()))} tokens, {duration(float(frame['seconds'].sum()))}"
-    return _cards(
-        (
-            f"Best @ {reading.budget}",
-            number(told["best"]),
-            "no trial has finished" if told["best"] is None else f"trial {told['best_number']}, measured once",
-        ),
-        (
-            "Expected on re-run",
-            "–" if rerun is None else f"{number(rerun[0])}\u00a0–\u00a0{number(rerun[1])}",
-            "95 of 100 times, " + reading.noise_words,
-        ),
-        ("Spent", f"{ended} of {told['total']}", f"trials; {spent}"),
-        (
-            "Gain, last 20 %",
-            "–" if gain is None else number(gain) if gain else "none",
-            "too few finished" if gain is None else f"{'under' if gain < band else 'above'} noise, ±{band:.2g}",
-        ),
-        ("Failure rate", f"{bad / ended:.0%}" if ended else "–", f"{bad} of {ended} that ended"),
-    )
+    return _cards(*(told[:3] for told in standing(reading.record, reading.frame, reading.noise)))
 
 
 def _cards(*found: tuple[str, str, str]) -> Html:
@@ -164,7 +136,7 @@ def _importance(reading: Reading) -> Html:
         said = "Importance cannot be judged: no parameter is in every complete trial, or all losses are equal."
         return tag("p", said)
     names, directions = short_names(list(shares)), signs(reading.frame)
-    ways = [ARROWS.get(str(directions.get(path)), "a choice: no direction") for path in shares]
+    ways = [way(directions.get(path)) for path in shares]
     table = pd.DataFrame(
         {
             "parameter": [names[path] for path in shares],

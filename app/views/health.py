@@ -8,6 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from app import source
+from app.numbers import versions
 from app.page import study_page
 from app.parts import ago, cards, command, look, note, plain, state_words
 from app.source import Snapshot
@@ -17,6 +18,7 @@ from tuner.analysis.study.failures import causes, region
 from tuner.spec.errors import TunerError
 
 TRIAL = str(Path(__file__).with_name("trial.py"))
+PACKAGES = ("tuner", "optuna", "mlflow", "streamlit", "altair", "pandas", "torch", "lightning")
 BAD = ("failed", "diverged", "infeasible")
 
 
@@ -140,7 +142,7 @@ def _places(snapshot: Snapshot | None) -> None:
         )
         st.dataframe(stores, hide_index=True, width="stretch", alt="Where the stores are")
     with right:
-        found = source.versions()
+        found = versions(PACKAGES)
         table = pd.DataFrame({"package": list(found), "version": list(found.values())})
         st.dataframe(table, hide_index=True, width="stretch", alt="Versions of the packages in use")
     if snapshot is not None:

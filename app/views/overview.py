@@ -11,15 +11,13 @@ import streamlit as st
 from app import link
 from app.charts import progress
 from app.dialogs import control
+from app.numbers import standing
 from app.page import study_page, theme, unfinished
 from app.parts import cards, command, data_behind, number, picture
 from app.source import Snapshot
 from tuner.analysis.study.frame import budget_at
-from tuner.analysis.study.live import headline
-from tuner.analysis.study.noise import expected_on_rerun
-from tuner.analysis.study.progress import Axis, advice, best_so_far, funnel, gain_recent
+from tuner.analysis.study.progress import Axis, advice, best_so_far, funnel
 from tuner.analysis.trials.sampling import history_left_out
-from tuner.analysis.words import count, duration
 
 TRIAL = str(Path(__file__).with_name("trial.py"))
 RUNNING = 12  # running trials listed; of more the number is told
@@ -45,41 +43,9 @@ def draw() -> None:
 
 
 def _numbers(snapshot: Snapshot) -> None:
-    """The five numbers, each with its basis."""
-    frame, noise, k = snapshot.frame, snapshot.noise, snapshot.milestones
-    budget = budget_at(snapshot.record, k)
-    rerun, gain = expected_on_rerun(frame, noise), gain_recent(frame)
-    ended = snapshot.finished
-    bad = int(frame["state"].isin(("failed", "diverged", "infeasible")).sum())
-    told = headline(snapshot.record, frame, noise)
-    best = "–" if told["best"] is None else number(told["best"])
-    basis = "no trial has finished" if told["best"] is None else f"trial {told['best_number']}"
-    total = snapshot.record.spec["study"].get("trials")
-    spent = f"{count(float(frame['tokens'].sum(skipna=True)))} tokens, {duration(float(frame['seconds'].sum()))}"
-    cards(
-        [
-            (f"Best @ {budget}", best, basis, "The best complete trial at the full budget, as measured once."),
-            (
-                "Expected on re-run",
-                "–" if rerun is None else f"{number(rerun[0])} – {number(rerun[1])}",
-                "seed noise assumed" if noise.assumed else f"noise from {noise.repeats} repeats",
-                "The best of many is partly luck. Run again with another seed, it lands here in 95 of 100 cases.",
-            ),
-            ("Spent", f"{ended} of {total}" if total else str(ended), spent, "Finished trials of the study's total."),
-            (
-                "Gain, last 20 %",
-                "–" if gain is None else number(gain) if gain else "none",
-                "too few finished" if gain is None else "under noise" if gain < snapshot.band else "above noise",
-                f"How much the last fifth of the trials improved the best. Noise is ±{snapshot.band:.2g}.",
-            ),
-            (
-                "Failure rate",
-                f"{bad / ended:.0%}" if ended else "–",
-                f"{bad} of {ended}",
-                "Failed, diverged and infeasible trials, of those that ended. Pruned ones are not failures.",
-            ),
-        ]
-    )
+    """The five numbers, each with its basis, and the advice that follows."""
+    frame, noise = snapshot.frame, snapshot.noise
+    cards(standing(snapshot.record, frame, noise))
     sentence = advice(frame, noise)
     if sentence:
         with st.container(border=True, horizontal=True, vertical_alignment="center", wrap=False, gap="small"):

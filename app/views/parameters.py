@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 
-from app import link, source
+from app import brush, link, source, tray
 from app.charts import dimensions
 from app.dialogs import control
 from app.page import study_page, theme, unfinished
 from app.parts import data_behind, note, number, picture, plain, short_names
 from app.source import Snapshot
 from tuner.analysis.study.edges import NEEDED, edges, narrowed
-from tuner.analysis.study.importance import disagree, signs
+from tuner.analysis.study.importance import ENOUGH, disagree, signs, way
 from tuner.analysis.study.ranking import leaderboard
 from tuner.analysis.trials.sampling import board_left_out
 from tuner.spec.dimensions.fields import write_point
 from tuner.spec.errors import TunerError
 
-ENOUGH = 10  # complete trials from which on importance says anything
+COMPARE = str(Path(__file__).with_name("compare.py"))
 MOST = 9  # slices drawn at once, the most important first
-ARROWS = {"lower": "lower is better", "higher": "higher is better", "mixed": "no single direction"}
 
 
 def draw() -> None:
@@ -63,7 +64,7 @@ def _importance(snapshot: Snapshot, shares: dict[str, float], complete: int) -> 
             "parameter": [names[path] for path in shares],
             "share": list(shares.values()),
             "words": [f"{share:.0%}" for share in shares.values()],
-            "direction": [ARROWS.get(str(directions.get(path)), "a choice: no direction") for path in shares],
+            "direction": [way(directions.get(path)) for path in shares],
         }
     )
     table["words"] = table["words"] + "  " + table["direction"]
@@ -74,18 +75,23 @@ def _importance(snapshot: Snapshot, shares: dict[str, float], complete: int) -> 
         f"PED-ANOVA over {complete} complete trials: what sets the best tenth apart. Direction by rank correlation."
     )
     data_behind(table[["parameter", "share", "direction"]])
-    asked = st.toggle(
-        "Ask fANOVA too", value=link.text("fanova") == "1", help="The slower second method: about a second"
-    )
+    asked = st.toggle("Ask fANOVA too", value=link.text("fanova") == "1", help="The slower second method")
     link.write(fanova="1" if asked else None)
     if asked:
-        _second(snapshot, shares)
+        ready = source.fanova_shares(snapshot).done()
+        st.fragment(_second, run_every=None if ready else 1.0)(snapshot, shares, ready)
 
 
-def _second(snapshot: Snapshot, shares: dict[str, float]) -> None:
-    """fANOVA beside PED-ANOVA, with a warning where they name another parameter first."""
+def _second(snapshot: Snapshot, shares: dict[str, float], ready: bool) -> None:
+    """fANOVA beside PED-ANOVA once its trees have grown, with a warning where another parameter is first there."""
+    growing = source.fanova_shares(snapshot)
+    if not growing.done():
+        st.text("fANOVA grows its trees on a sample of the trials; it appears here by itself.")
+        return
+    if not ready:
+        st.rerun(scope="app")  # so that nobody asks every second any more
     try:
-        second = dict(source.fanova_shares(snapshot))
+        second = dict(growing.result())
     except TunerError as error:
         st.text(str(error))
         return
@@ -151,17 +157,43 @@ def _slices(snapshot: Snapshot, order: list[str]) -> None:
         f"{snapshot.record.metric} of {len(board)} complete trials over {len(shown)} parameters; "
         f"the best is trial {int(best['number'])} at {number(best['value'])}."
     )
-    columns = 2 if len(shown) in (2, 4) else 3
-    chart = dimensions.slices(table, shown, _logs(snapshot), snapshot.record.metric, theme(), columns)
-    picture(chart, words)
+    held = brush.read(table)
+    if held is not None:
+        table = table.assign(inside=held.inside(table))
+    _pictures(snapshot, table, shown, words)
+    if held is not None:
+        _held(snapshot, held, table)
     hidden = len(snapshot.frame) - len(board)
     st.caption(
-        "Drag in one picture: the same trials stay bright in all. "
+        "Drag in one picture: the same trials stay bright in all, and in the link. "
         + (f"{hidden} trials without a value at the full budget are hidden. " if hidden else "")
         + (f"{len(order) - MOST} less important parameters are left out. " if len(order) > MOST else "")
         + board_left_out(table)
     )
     data_behind(table)
+
+
+def _pictures(snapshot: Snapshot, table: pd.DataFrame, shown: list[str], words: str) -> None:
+    """One a parameter, side by side; a phone puts them under one another."""
+    columns, logs, metric = 2 if len(shown) in (2, 4) else 3, _logs(snapshot), snapshot.record.metric
+    for start in range(0, len(shown), columns):
+        for place, path in zip(st.columns(columns), shown[start : start + columns], strict=False):
+            key = f"slice:{snapshot.name}:{path}"
+            chart = dimensions.slice_of(table, path, logs.get(path, False), metric, theme(), brushed=True)
+            with place:
+                picture(chart, f"{words} Here over {path}.", key, partial(brush.take, key, path))
+
+
+def _held(snapshot: Snapshot, held: brush.Brush, table: pd.DataFrame) -> None:
+    """What the brush holds, and where to go with it."""
+    inside = [int(one) for one in table.loc[table["inside"], "number"]]
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.text(f"{len(inside)} of {len(table)} trials are in the brush on {held.path}.", width="content")
+        if len(inside) > 1:
+            ids = {"study": snapshot.name, "compare": ",".join(map(str, inside[: tray.MOST]))}
+            label = f"Compare {'them' if len(inside) <= tray.MOST else f'the best {tray.MOST}'}"
+            st.page_link(COMPARE, label=label, icon=":material/compare:", query_params=ids)
+        st.button("Clear", key="no-brush", icon=":material/close:", type="tertiary", on_click=brush.clear)
 
 
 def _pair(snapshot: Snapshot, order: list[str]) -> None:

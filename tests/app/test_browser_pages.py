@@ -48,6 +48,29 @@ def test_a_link_with_all_its_filters_shows_the_same_in_a_fresh_browser(look: Loo
     assert other.page.url == first.page.url
 
 
+def test_a_brush_is_in_the_link_and_fades_the_rest_in_every_picture(look: Look, server: str, make: Make) -> None:
+    make(["complete"] * 12)
+    seen = look(server, "parameters")
+    chart = seen.page.locator("[data-testid=stVegaLiteChart]").nth(1)  # the first shows the importance
+    chart.scroll_into_view_if_needed()
+    seen.settle()
+    box = chart.bounding_box()
+    left, top = box["x"] + 76, box["y"] + 12
+    seen.page.mouse.move(left, top)
+    seen.page.mouse.down()
+    seen.page.mouse.move(left + 160, top + 120, steps=8)
+    seen.page.mouse.up()
+    seen.says("trials are in the brush on")
+    seen.settle()
+    told = seen.page.get_by_text("trials are in the brush on").inner_text()
+    assert 0 < int(told.split()[0]) <= 12
+    assert "brush=" in seen.page.url
+    other = look(server, seen.page.url.split("/", 3)[3])
+    assert other.page.get_by_text("trials are in the brush on").inner_text() == told
+    other.press("Clear")
+    assert "brush=" not in other.page.url
+
+
 def test_the_demo_fills_the_pages_and_goes_again(look: Look, server: str) -> None:
     seen = look(server)
     seen.press("Make the demo study", wait=False)

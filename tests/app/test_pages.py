@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from pathlib import Path
 
 import pytest
@@ -63,7 +64,12 @@ def test_few_trials_hide_importance(browse: Open, make: Make) -> None:
 
 def test_fanova_is_asked_by_the_link(browse: Open, make: Make) -> None:
     make(["complete"] * 12)
-    assert "fANOVA: the share" in words(browse("parameters", fanova="1"))
+    app = browse("parameters", fanova="1")
+    until = time.monotonic() + 20
+    while "fANOVA grows its trees" in words(app) and time.monotonic() < until:
+        time.sleep(0.2)
+        app.run()
+    assert "fANOVA: the share" in words(app)
 
 
 def test_a_study_without_a_space(browse: Open, make: Make) -> None:

@@ -19,7 +19,7 @@ from tuner.tracking.store import location, shown, sqlite_path
 
 
 class Store:
-    """The trial store at ``url``, kept open: of 10,000 trials the first reading takes 0.6 s, the next ones 5 ms and
+    """The trial store at ``url``, kept open: of 10,000 trials the first reading takes 0.8 s, the next ones 5 ms and
     what is new. Threads may share it. A study that has not changed is the same object.
 
     Raises:

@@ -19,6 +19,12 @@ Importance = Mapping[str, float]
 
 Sign = Literal["lower", "higher", "mixed"]
 
+ENOUGH = 10
+"""Complete trials from which on importance says anything to a reader."""
+
+WAYS: dict[Sign, str] = {"lower": "lower is better", "higher": "higher is better", "mixed": "no single direction"}
+"""What a sign means, in words."""
+
 NEEDED = 4
 """Complete trials with a number at the path, below which no direction is told."""
 
@@ -58,6 +64,11 @@ def signs(frame: pd.DataFrame) -> dict[str, Sign]:
         certain = n >= NEEDED and abs(rho) > 1.96 / math.sqrt(n - 1)
         found[path] = "mixed" if not certain else "lower" if rho > 0 else "higher"
     return found
+
+
+def way(sign: Sign | None) -> str:
+    """A direction in words; None is a path of choices, which has none."""
+    return "a choice: no direction" if sign is None else WAYS[sign]
 
 
 def disagree(a: Importance, b: Importance) -> str:

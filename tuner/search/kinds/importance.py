@@ -9,7 +9,6 @@ from collections.abc import Container, Sequence
 from copy import deepcopy as deeply
 
 import optuna
-from optuna.importance import BaseImportanceEvaluator, FanovaImportanceEvaluator, PedAnovaImportanceEvaluator
 from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 
@@ -22,7 +21,8 @@ def ped_anova(complete: Sequence[FrozenTrial]) -> dict[str, float]:
 
     Empty below ``NEEDED`` trials, and where all have the same value.
     """
-    return _shares(complete, PedAnovaImportanceEvaluator())
+    # named in full: importing from optuna.importance loads pandas, and the driver comes by here
+    return _shares(complete, optuna.importance.PedAnovaImportanceEvaluator())
 
 
 def fanova(complete: Sequence[FrozenTrial], sample: int) -> dict[str, float]:
@@ -32,10 +32,10 @@ def fanova(complete: Sequence[FrozenTrial], sample: int) -> dict[str, float]:
     so of more than ``sample`` that many are taken at random, the same ones every time. Empty as ``ped_anova``.
     """
     chosen = complete if len(complete) <= sample else random.Random(0).sample(complete, sample)
-    return _shares(chosen, FanovaImportanceEvaluator(seed=0))
+    return _shares(chosen, optuna.importance.FanovaImportanceEvaluator(seed=0))
 
 
-def _shares(trials: Sequence[FrozenTrial], evaluator: BaseImportanceEvaluator) -> dict[str, float]:
+def _shares(trials: Sequence[FrozenTrial], evaluator: optuna.importance.BaseImportanceEvaluator) -> dict[str, float]:
     if len(trials) < NEEDED or len({trial.value for trial in trials}) < 2:
         return {}
     study = optuna.create_study(storage=_Given(trials), direction="minimize")
