@@ -1,5 +1,5 @@
-"""The dashboard's door: page settings and the top bar. One file a page in views/; each answers one question.
-Nothing is read or drawn here.
+"""The dashboard's door: page settings, the login where there is one, the top bar. One file a page in views/.
+No store is read here.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ HERE = Path(__file__).resolve().parent
 if str(HERE.parent) not in sys.path:  # Streamlit puts only this folder on the path
     sys.path.insert(0, str(HERE.parent))
 
+from app import login  # noqa: E402
+
 PAGES = {
     "studies": "Studies",
     "overview": "Overview",
@@ -25,7 +27,7 @@ PAGES = {
 }
 
 st.set_page_config(page_title="tuner", page_icon=str(HERE / "icon.svg"), layout="wide")
-st.navigation(
+page = st.navigation(
     [
         st.Page(
             HERE / "views" / f"{name}.py",
@@ -37,4 +39,6 @@ st.navigation(
         for name, title in PAGES.items()
     ],
     position="top",
-).run()
+)
+login.bar()
+page.run()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from tuner.spec.dimensions.dimension import ChoiceDim, Dimension, FloatDim, IntDim, in_words
-from tuner.spec.dimensions.fields import LEAVES, values_of
+from tuner.spec.dimensions.fields import LEAVES, read_point, values_of, write_point
 from tuner.spec.dimensions.space import NOT_SEARCHED, Space
 from tuner.spec.records import Value
 from tuner.spec.trial import TrialSpec
@@ -163,3 +163,14 @@ def test_every_field_takes_its_own_default(path: str) -> None:
     assert LEAVES[path].read(BASE[path]) == BASE[path]
     if BASE[path] is not None:
         assert LEAVES[path].read(str(BASE[path])) == BASE[path]
+
+
+@given(
+    lr=st.floats(1e-6, 1.0),
+    depth=st.integers(1, 12),
+    kind=st.sampled_from(["adamw", "muon"]),
+    flag=st.sampled_from([True, False, "auto"]),
+)
+def test_a_point_written_down_is_read_back_equal(lr: float, depth: int, kind: str, flag: object) -> None:
+    point = {"optim.lr": lr, "model.depth": depth, "optim.kind": kind, "compile": flag}
+    assert read_point(write_point(point)) == point
