@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -168,8 +168,17 @@ def _names(url: str, mark: str) -> list[str]:
 
 @st.cache_resource(ttl=FRESH_S, max_entries=64, show_spinner=False)
 def _study(url: str, mark: str, name: str) -> Snapshot:
-    record = _store(url, mark).study(name)
-    return Snapshot(record, frame(record), study_noise(record), milestones(record), datetime.now(UTC))
+    record, now, held = _store(url, mark).study(name), datetime.now(UTC), _held()
+    last = held.get(name)
+    if last is None or last.record is not record:  # the store gives the same record again where nothing has changed
+        last = held[name] = Snapshot(record, frame(record), study_noise(record), milestones(record), now)
+    return replace(last, at=now)
+
+
+@st.cache_resource(show_spinner=False)
+def _held() -> dict[str, Snapshot]:
+    """The last snapshot of each study."""
+    return {}
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)

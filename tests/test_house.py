@@ -30,6 +30,12 @@ def test_walls_and_floors_hold() -> None:
     assert result.returncode == 0, result.stdout
 
 
+def test_no_page_hides_a_module_of_the_library() -> None:
+    """Streamlit puts the folder of the main script first on the path."""
+    ours = {path.stem for path in (ROOT / "app").iterdir() if path.suffix == ".py" or path.is_dir()}
+    assert not ours & set(sys.stdlib_module_names)
+
+
 @pytest.mark.parametrize(
     "code",
     [

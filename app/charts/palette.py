@@ -8,10 +8,12 @@ from collections.abc import Sequence
 
 import altair as alt
 import pandas as pd
+from altair.utils import schemapi
 
 from app.looks import LOOKS
 
 alt.data_transformers.disable_max_rows()
+schemapi.disable_debug_mode()  # else every part of a chart is checked on its own, as well as the whole
 
 PALETTE = {
     "light": {"blue": "#1F6FEB", "green": "#00A878", "orange": "#B45F00", "violet": "#5E0B3B", "gray": "#6B7280"},

@@ -8,12 +8,12 @@ import os
 import tempfile
 from pathlib import Path
 
-from app.numbers import versions
 from app.report.html import Html, section, table, tag
 from app.report.read import Reading, read
 from app.report.search import chips, overview, parameters
 from app.report.style import STYLE
 from app.report.trials import against_cost, best, board, failures
+from app.standing import versions
 from tuner.analysis.words import count, duration
 from tuner.spec.errors import TunerError
 

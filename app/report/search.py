@@ -8,10 +8,10 @@ import pandas as pd
 
 from app.charts import dimensions, progress
 from app.looks import LOOKS, look, number, short_names
-from app.numbers import standing
 from app.report.html import Html, box, code, many, paragraphs, section, tag, two
 from app.report.picture import HALF, figure
 from app.report.read import Reading
+from app.standing import standing
 from tuner.analysis.study.edges import edges, narrowed
 from tuner.analysis.study.frame import budget_at, paths
 from tuner.analysis.study.importance import ENOUGH, signs, way

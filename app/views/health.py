@@ -8,10 +8,10 @@ import pandas as pd
 import streamlit as st
 
 from app import source
-from app.numbers import versions
 from app.page import study_page
 from app.parts import ago, cards, command, look, note, plain, state_words
 from app.source import Snapshot
+from app.standing import versions
 from tuner.analysis.mirror import disagreements, lacking
 from tuner.analysis.store import harmless, tracking_exists, trial_store
 from tuner.analysis.study.failures import causes, region

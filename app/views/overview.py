@@ -11,10 +11,10 @@ import streamlit as st
 from app import link
 from app.charts import progress
 from app.dialogs import control
-from app.numbers import standing
 from app.page import study_page, theme, unfinished
 from app.parts import cards, command, data_behind, number, picture
 from app.source import Snapshot
+from app.standing import standing
 from tuner.analysis.study.frame import budget_at
 from tuner.analysis.study.progress import Axis, advice, best_so_far, funnel
 from tuner.analysis.trials.sampling import history_left_out

@@ -177,6 +177,7 @@ def test_whatever_the_logits_an_id_that_may_be_drawn_is_drawn(
     logits: list[float], temperature: float, top_k: int | None, top_p: float | None
 ) -> None:
     sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
-    chosen = int(draw(torch.tensor([logits]), sampling, torch.Generator().manual_seed(1)))
+    given_ = torch.tensor([logits])  # single precision: what rounds to the same is a tie
+    chosen = int(draw(given_, sampling, torch.Generator().manual_seed(1)))
     allowed = len(logits) if top_k is None else top_k
-    assert sum(logit > logits[chosen] for logit in logits) < allowed
+    assert int((given_[0] > given_[0, chosen]).sum()) < allowed

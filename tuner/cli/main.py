@@ -110,12 +110,11 @@ def dashboard(
     from tuner.spec.errors import TunerError
 
     with errors_as_sentences():
-        found = find_spec("app.main")
-        if found is None or found.origin is None:
+        if find_spec("app.serve") is None:
             raise TunerError("the dashboard's pages (the folder app/) are not installed; install from a checkout.")
         if storage is not None:
             os.environ["TUNER_STORAGE"] = storage
-        words = ["-m", "streamlit", "run", found.origin, "--server.port", str(port)]
+        words = ["-m", "app.serve", "--server.port", str(port)]
         os.execv(sys.executable, [sys.executable, *words])
 
 

@@ -83,11 +83,8 @@ def serving_process(
     folder: Path, env: Mapping[str, str] | None = None
 ) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """As ``serving``, with the server's process, for who wants to know what it costs."""
-    found = find_spec("app.main")
-    assert found is not None
-    assert found.origin is not None
     port = free_port()
-    words = [sys.executable, "-m", "streamlit", "run", found.origin, "--server.port", str(port)]
+    words = [sys.executable, "-m", "app.serve", "--server.port", str(port)]  # as `tuner dashboard` starts it
     log = folder / "dashboard.log"
     with log.open("wb") as out:
         whole = {**os.environ, **(env or {})}

@@ -10,12 +10,16 @@ import subprocess
 import sys
 from collections.abc import Callable
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 from tuner.run.hands.link import Job
 from tuner.run.hands.local import deaf
 from tuner.run.hands.workers import Died
 from tuner.spec.errors import TunerError
 from tuner.spec.records import Preparing
+
+ROOT = Path(__file__).resolve().parents[3]
+"""The folder that ``tuner`` is imported from."""
 
 
 def call(job: Job, preparing: Callable[[Preparing], None] = lambda work: None, patience: float | None = None) -> object:
@@ -26,11 +30,8 @@ def call(job: Job, preparing: Callable[[Preparing], None] = lambda work: None, p
     """
     ours, theirs = multiprocessing.Pipe()
     words = [sys.executable, "-m", "tuner.run.hands.once", str(theirs.fileno())]
-    paths = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     with deaf():
-        process = subprocess.Popen(
-            words, stdin=subprocess.DEVNULL, pass_fds=(theirs.fileno(),), env={**os.environ, **paths}
-        )
+        process = subprocess.Popen(words, stdin=subprocess.DEVNULL, pass_fds=(theirs.fileno(),), env=_environment())
     theirs.close()
     try:
         ours.send(job)
@@ -46,6 +47,17 @@ def call(job: Job, preparing: Callable[[Preparing], None] = lambda work: None, p
         process.wait()
         ours.close()
     raise TunerError(f"no answer within {patience:.0f} s; the process was ended.")
+
+
+def _environment() -> dict[str, str]:
+    """Ours, and a checkout that was never installed can be imported too.
+
+    Not our sys.path: that of a server of pages begins with their folder, where a name may hide one of the library.
+    """
+    if ROOT.name in ("site-packages", "dist-packages"):
+        return dict(os.environ)
+    paths = [path for path in (os.environ.get("PYTHONPATH"), str(ROOT)) if path]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
 
 def main() -> None:
