@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from tuner.run.hands.link import DataJob, TrialJob
-from tuner.run.hands.local import LocalWorkers, call
+from tuner.run.hands.local import LocalWorkers
+from tuner.run.hands.once import call
 from tuner.spec.load import parse
 from tuner.spec.parts.model import ModelSpec
 from tuner.spec.records import Measurement, Outcome, State, Verdict
