@@ -4,7 +4,7 @@ Text that came by a link is checked by whoever asks for it; nothing here believe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import streamlit as st
@@ -49,6 +49,17 @@ def write(**values: str | int | Sequence[str] | None) -> None:
             st.query_params[name] = list(value)
 
 
+def peek(options: Sequence[T], name: str, default: T) -> T:
+    """What ``choice`` with these arguments will say, before it is drawn."""
+    by_text = {str(option): option for option in options}
+    held: T | None = st.session_state.get(_key(name, by_text))
+    return by_text.get(text(name) or "", default) if held is None else held
+
+
+def _key(name: str, by_text: Mapping[str, object]) -> str:
+    return f"{name}:{','.join(by_text)}"
+
+
 def choice(
     label: str, options: Sequence[T], name: str, default: T, word: Callable[[T], str] = str, wide: bool = False
 ) -> T:
@@ -63,7 +74,7 @@ def choice(
         del st.query_params[name]
         asked = None
     start = by_text.get(asked, default) if asked is not None else default
-    key = f"{name}:{','.join(by_text)}"
+    key = _key(name, by_text)
     picked: Any
     if wide:
         picked = st.selectbox(label, options, index=list(options).index(start), format_func=word, key=key, width=WIDE)

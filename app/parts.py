@@ -79,16 +79,10 @@ def command(words: str, label: str = "") -> None:
 
 def card(label: str, value: str, basis: str = "", why: str = "") -> None:
     """A number with its basis: at which budget, of which trial, from how many."""
-    st.metric(
-        plain(label),
-        value,
-        delta=basis or None,
-        delta_color="off",
-        delta_arrow="off",
-        help=why or None,
-        border=True,
-        height="stretch",
-    )
+    with st.container(border=True, height="stretch", gap="xxsmall", key=f"card-{label}"):
+        st.markdown(f":small[{plain(label)}]", help=why or None)
+        st.markdown(f"## {plain(value)}")
+        st.markdown(f":gray-badge[{plain(basis)}]" if basis else "")
 
 
 def cards(found: Sequence[tuple[str, ...]]) -> None:
@@ -118,7 +112,7 @@ def gate_rows(answers: Sequence[Answer]) -> None:
 
 def data_behind(table: pd.DataFrame, label: str = "Show data") -> None:
     """The numbers of a picture, for those who cannot see it or want them exactly."""
-    with st.expander(label):
+    with st.popover(label, icon=":material/table:", type="tertiary"):  # an expander would load its table unopened
         st.dataframe(table, hide_index=True, width="stretch", alt=label)
 
 

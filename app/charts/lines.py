@@ -55,9 +55,11 @@ def curves(
             ],
         )
     )
-    ends = rows.sort_values(axis).groupby("label", sort=False).tail(1)
+    ends = _ends(rows, axis, column)
+    last = pd.concat([ends, *([] if faint is None else [_ends(faint, axis, column)])])
+    placed = _apart(last, column, domain)
     names = (
-        alt.Chart(_apart(ends, column, domain))
+        alt.Chart(placed[placed["label"].isin(labels)])
         .mark_text(align="left", dx=6, fontSize=12, fontWeight=600)
         .encode(x=x, y=alt.Y("place:Q", title=metric, scale=y_scale), text="label:N", color=colour)
     )
@@ -70,13 +72,17 @@ def curves(
                 x=x, y=y, detail="label:N"
             ),
         )
-        end = faint.dropna(subset=[axis, column]).sort_values(axis).groupby("label").tail(1)
         layers.append(
-            alt.Chart(end)
+            alt.Chart(placed[~placed["label"].isin(labels)])
             .mark_text(align="left", dx=6, fontSize=11, color=shades["gray"])
-            .encode(x=x, y=y, text="label:N")
+            .encode(x=x, y=alt.Y("place:Q", title=metric, scale=y_scale), text="label:N")
         )
     return alt.layer(*layers).properties(height=HEIGHT, padding={"right": 76, "left": 0, "top": 8, "bottom": 0})
+
+
+def _ends(table: pd.DataFrame, axis: str, column: str) -> pd.DataFrame:
+    """The last point of each line."""
+    return table.dropna(subset=[axis, column]).sort_values(axis).groupby("label", sort=False).tail(1)
 
 
 def _apart(ends: pd.DataFrame, column: str, domain: list[float]) -> pd.DataFrame:

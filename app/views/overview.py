@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -20,6 +21,7 @@ from tuner.analysis.study.progress import Axis, advice, best_so_far, funnel
 from tuner.analysis.trials.sampling import history_left_out
 
 TRIAL = str(Path(__file__).with_name("trial.py"))
+AXES = ["tokens", "hours", "trials", "flops"]
 RUNNING = 12  # running trials listed; of more the number is told
 
 
@@ -31,9 +33,11 @@ def draw() -> None:
         _running(snapshot)
         control.dialogs()
         return
-    _numbers(snapshot)
+    above = st.container()
     with st.container(border=True):
         _history(snapshot)
+    with above:
+        _numbers(snapshot)
     left, right = st.columns(2)
     with left.container(border=True, height="stretch"):
         _running(snapshot)
@@ -56,18 +60,20 @@ def _numbers(snapshot: Snapshot) -> None:
 
 
 def _history(snapshot: Snapshot) -> None:
-    frame = snapshot.frame
+    """The picture is written before the widgets above it: what draws it is the most that a browser has to fetch."""
     st.subheader("Loss at equal budget", anchor=False)
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        axis = link.choice("Across", ["tokens", "hours", "trials", "flops"], "axis", "tokens", _axis_word)
-        milestone = link.choice(
-            "At",
-            list(range(snapshot.milestones, 0, -1)),
-            "milestone",
-            snapshot.milestones,
-            lambda k: budget_at(snapshot.record, k),
-            wide=snapshot.milestones > 4,
-        )
+    milestones, total = list(range(snapshot.milestones, 0, -1)), snapshot.milestones
+    above, plot = st.container(horizontal=True, vertical_alignment="bottom"), st.container()
+    with plot:
+        _plot(snapshot, link.peek(AXES, "axis", "tokens"), link.peek(milestones, "milestone", total))
+    with above:
+        link.choice("Across", AXES, "axis", "tokens", _axis_word)
+        budget = partial(budget_at, snapshot.record)
+        link.choice("At", milestones, "milestone", total, budget, wide=total > 4)
+
+
+def _plot(snapshot: Snapshot, axis: str, milestone: int) -> None:
+    frame = snapshot.frame
     whole = milestone == snapshot.milestones
     points = best_so_far(frame, cast(Axis, axis), None if whole else milestone)
     shown = points.merge(frame[["number", "last"]], on="number", how="left")

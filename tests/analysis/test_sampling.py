@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tuner.analysis.trials.sampling import (
+    HISTORY,
     board_left_out,
     board_sample,
     front_left_out,
@@ -36,7 +37,7 @@ def test_the_best_so_far_loses_nothing_and_the_newest_are_all_there(count: int, 
     assert set(few["state"]) == set(points["state"])
     steps = few.set_index("number")["best"].reindex(points["number"]).ffill()  # what steps show between two points
     pd.testing.assert_series_equal(steps, points.set_index("number")["best"])
-    if count <= 1200:
+    if count <= HISTORY:
         assert few.equals(points)
 
 
@@ -44,14 +45,14 @@ def test_the_rest_is_even_along_the_way_and_true_to_the_states() -> None:
     points = history(10_000)
     few = history_sample(points)
     thousands = few[few["number"] < 9000]["number"] // 1000
-    assert thousands.value_counts().between(100, 145).all()
+    assert thousands.value_counts().between(30, 50).all()
     old = few[few["number"] < 9900]
-    assert abs((old["state"] == "pruned").mean() - (points["state"] == "pruned").mean()) < 0.03
+    assert abs((old["state"] == "pruned").mean() - (points["state"] == "pruned").mean()) < 0.05
     assert history_left_out(points) == (
         f"{10_000 - len(few):,} of 10,000 points are left out: "
         "drawn are every improvement, the newest 100 and an even sample of the rest."
     )
-    assert history_left_out(points.head(1200)) == ""
+    assert history_left_out(points.head(HISTORY)) == ""
 
 
 def test_an_improvement_is_never_left_out_however_many_there_are() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -92,5 +93,5 @@ def words(app: AppTest) -> str:
     """All that a page says, one after another."""
     kinds = ("title", "header", "subheader", "text", "markdown", "caption", "code")
     said = [element.value for kind in kinds for element in getattr(app, kind)]
-    said += [f"{one.label} {one.value} {one.delta}" for one in app.metric]
-    return "\n".join(map(str, said)).replace("\\", "")
+    plain = "\n".join(map(str, said)).replace("\\", "")
+    return re.sub(r"^(?:## |:small\[|:gray-badge\[)(.*?)\]?$", r"\1", plain, flags=re.MULTILINE)

@@ -47,7 +47,7 @@ def test_each_page_of_a_full_study_answers(page: str, browse: Open, make: Make) 
     said = words(browse(page))
     assert {
         "studies": "2.000",
-        "overview": "Best @ 400k tokens 2.000 trial 0",
+        "overview": "Best @ 400k tokens\n2.000\ntrial 0",
         "trials": "tie** for the lead",
         "parameters": "PED-ANOVA over 12 complete trials",
         "compare": "Pick at least two trials",

@@ -7,7 +7,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-HISTORY, NEWEST = 1200, 100
+HISTORY, NEWEST = 500, 100
 """Points of a history, and how many of the newest are all among them."""
 
 BOARD, BEST = 600, 100
@@ -15,7 +15,7 @@ BOARD, BEST = 600, 100
 
 
 def history_sample(points: pd.DataFrame) -> pd.DataFrame:
-    """About 1,200 rows of a history (``best_so_far``, in its order): every improvement of ``best``, all of the newest
+    """About 500 rows of a history (``best_so_far``, in its order): every improvement of ``best``, all of the newest
     100, and of the rest an even sample, each state in its share. Drawn as steps, the best so far loses nothing.
     """
     best = points["best"].to_numpy(dtype=np.float64)

@@ -40,7 +40,7 @@ PROBE = (
     [...one.querySelectorAll("canvas")].some((canvas) => canvas.width > 20 && ink(canvas).coloured > 10);
   const SEEN = {
     numbers: () => {
-      const values = all('[data-testid="stMetricValue"]').map((one) => one.innerText.trim());
+      const values = all('[class*="st-key-card"] h2').map((one) => one.innerText.trim());
       return values.length > 1 && values.every((one) => one !== "");
     },
     chart: () => all('[data-testid="stVegaLiteChart"]').slice(0, 1).some(picture),
