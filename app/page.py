@@ -99,23 +99,24 @@ def _switch(key: str) -> None:
 
 
 def _header(known: list[str], snapshot: Snapshot) -> None:
-    every = _refresh(snapshot)
-    with st.container(border=True, key="header"):
+    name, every = snapshot.name, _refresh(snapshot)
+    with st.container(border=True, key="header", horizontal=True, vertical_alignment="center", gap="small"):
         if len(known) > 1:
-            with st.container(horizontal=True, vertical_alignment="center"):
-                st.selectbox(
-                    "Study",
-                    known,
-                    index=known.index(snapshot.name) if snapshot.name in known else 0,
-                    key=f"study:{snapshot.name}",
-                    on_change=_switch,
-                    args=(f"study:{snapshot.name}",),
-                    label_visibility="collapsed",
-                    width=260,
-                )
-                st.fragment(_live, run_every=every)(snapshot.name, False)
+            st.selectbox(
+                "Study",
+                known,
+                index=known.index(name) if name in known else 0,
+                key=f"study:{name}",
+                on_change=_switch,
+                args=(f"study:{name}",),
+                label_visibility="collapsed",
+                width=260,
+            )
         else:
-            st.fragment(_live, run_every=every)(snapshot.name)
+            st.markdown(f"**{plain(name)}**", width="content")
+        with st.container(width="content"):
+            st.fragment(_live, run_every=every)(name)
+        _link()
 
 
 def _refresh(snapshot: Snapshot) -> float | None:
@@ -127,32 +128,28 @@ def _refresh(snapshot: Snapshot) -> float | None:
     return IDLE_S if snapshot.finished < total else None
 
 
-def _live(name: str, named: bool = True) -> None:
-    """The header's numbers, which are new every few seconds, and the word that there is more than the page shows."""
+def _live(name: str) -> None:
+    """The header's numbers, which are new every few seconds, and the word that there is more than the page shows.
+
+    One element: every browser that watches draws it again each time.
+    """
     shown = source.seen(name)
     try:
         now = source.fresh(name)
     except TunerError:
         now = shown
-    told = headline(now.record, now.frame, now.noise)
-    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        if named:
-            st.markdown(f"**{plain(name)}**", width="content")
-        st.markdown(chips(_counts(now)) or ":gray-badge[no trial yet]", width="content")
-        if told.get("best") is not None:
-            budget = budget_at(now.record, now.milestones)
-            words = f"best **{number(told['best'])}** ±{now.band:.2g} @ {plain(budget)}"
-            st.markdown(words, width="content", help=_band_words(now))
-        total = now.record.spec["study"].get("trials")
-        st.markdown(f":gray[{now.finished} of {total} trials]" if total else "", width="content")
-        st.markdown(f":gray[read {ago(now.at)}]", width="content")
-        _link()
-        new = max(0, now.finished - shown.finished)
-        if new or len(now.frame) != len(shown.frame):
-            words = f"{new} new {'trial' if new == 1 else 'trials'} · Show" if new else "New trials started · Show"
-            if st.button(words, key=f"newest:{name}", icon=":material/refresh:"):
-                source.show_newest(name)
-                st.rerun(scope="app")
+    told, words = headline(now.record, now.frame, now.noise), [chips(_counts(now)) or ":gray-badge[no trial yet]"]
+    if told["best"] is not None:
+        budget = budget_at(now.record, now.milestones)
+        words.append(f"best **{number(told['best'])}** ±{now.band:.2g} @ {plain(budget)}")
+    words += [f":gray[{now.finished} of {told['total']} trials]", f":gray[read {ago(now.at)}]"]
+    st.markdown(" &nbsp; ".join(words), width="content", help=_band_words(now) if told["best"] is not None else None)
+    new = max(0, now.finished - shown.finished)
+    if new or len(now.frame) != len(shown.frame):
+        label = f"{new} new {'trial' if new == 1 else 'trials'} · Show" if new else "New trials started · Show"
+        if st.button(label, key=f"newest:{name}", icon=":material/refresh:"):
+            source.show_newest(name)
+            st.rerun(scope="app")
     now_running = set(now.frame["state"]) & set(QUIET)
     if set(shown.frame["state"]) & set(QUIET) and not now_running and not new:
         source.show_newest(name)

@@ -13,10 +13,11 @@ from app import link
 from app.charts import progress
 from app.dialogs import control
 from app.page import study_page, theme, unfinished
-from app.parts import cards, command, data_behind, number, picture
+from app.parts import cards, command, data_behind, loss_column, number, picture
 from app.source import Snapshot
 from app.standing import standing
 from tuner.analysis.study.frame import budget_at
+from tuner.analysis.study.noise import Standing, standings
 from tuner.analysis.study.progress import Axis, advice, best_so_far, funnel
 from tuner.analysis.trials.sampling import history_left_out
 
@@ -38,6 +39,9 @@ def draw() -> None:
         _history(snapshot)
     with above:
         _numbers(snapshot)
+    if again := standings(snapshot.record):
+        with st.container(border=True):
+            _again(snapshot, again)
     left, right = st.columns(2)
     with left.container(border=True, height="stretch"):
         _running(snapshot)
@@ -55,8 +59,10 @@ def _numbers(snapshot: Snapshot) -> None:
         with st.container(border=True, horizontal=True, vertical_alignment="center", wrap=False, gap="small"):
             st.markdown(":material/lightbulb:", width="content")
             st.text(sentence[:1].upper() + sentence[1:], width="stretch")
-        if ": stop" in sentence and (frame["state"] == "running").any():
-            command(f'tuner stop {snapshot.name} --reason "gain below noise"')
+        if ": stop" in sentence:
+            if (frame["state"] == "running").any():
+                command(f'tuner stop {snapshot.name} --reason "gain below noise"')
+            command("--set study.repeats='{top: 3, seeds: 3}'", "Added to the study's command, this repeats the best")
 
 
 def _history(snapshot: Snapshot) -> None:
@@ -99,6 +105,33 @@ def _plot(snapshot: Snapshot, axis: str, milestone: int) -> None:
 
 def _axis_word(axis: str) -> str:
     return "FLOPs" if axis == "flops" else axis.capitalize()
+
+
+def _again(snapshot: Snapshot, found: list[Standing]) -> None:
+    """The best settings run again with new seeds: who is the best, and how sure that is."""
+    st.subheader("The best again, with new seeds", anchor=False)
+    table = pd.DataFrame(
+        {
+            "trial": [one.first for one in found],
+            "first": [snapshot.record.find(one.first).value for one in found],
+            "again": [one.mean for one in found],
+            "seeds": [len(one.values) for one in found],
+            "best": [one.probability for one in found],
+            "word": ["leads" if i == 0 else "tie" if one.ties else "behind" for i, one in enumerate(found)],
+        }
+    )
+    config = {
+        "trial": st.column_config.NumberColumn("Settings of trial", width="small"),
+        "first": loss_column("First run", "why it was chosen, so it flatters"),
+        "again": loss_column("Mean of the others", "of the seeds that followed"),
+        "seeds": st.column_config.NumberColumn("Seeds", width="small"),
+        "best": st.column_config.ProgressColumn("Is the best of them", format="percent", min_value=0, max_value=1),
+        "word": st.column_config.TextColumn(""),
+    }
+    top = found[0]
+    words = f"The settings of trial {top.first} lead with {number(top.mean)}, the best with {top.probability:.0%}."
+    st.dataframe(table, hide_index=True, width="stretch", column_config=config, alt=words)
+    st.caption(f"{words} The trial to ship is {top.best}.")
 
 
 def _running(snapshot: Snapshot) -> None:

@@ -7,7 +7,15 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest_app import Make, Open, go_on, words
+from conftest_app import YAML, Make, Open, go_on, words
+
+from tuner.run.driver import Driver, Silent
+from tuner.run.hands.landscape import SimulatedWorkers
+from tuner.search.asktell import Search
+from tuner.search.storage import open_storage
+from tuner.search.url import DEFAULT_URL
+from tuner.spec.load import parse
+from tuner.tracking.base import NullTracker
 
 PAGES = ("studies", "overview", "trials", "parameters", "compare", "trial", "registry", "health")
 OF_A_STUDY = PAGES[1:6]
@@ -178,3 +186,16 @@ def test_a_store_that_goes_away_leaves_the_last_snapshot(browse: Open, make: Mak
     assert not app.exception
     assert "The store is away" in words(app)
     assert app.dataframe[0].value["number"].tolist() == [0, 1, 2]
+
+
+def test_settings_that_were_run_again_stand_on_the_overview(browse: Open, tmp_path: Path) -> None:
+    text = YAML.format(name="seen").replace("trials: 40", "trials: 6, repeats: {top: 2, seeds: 3}")
+    spec, hands = parse(text), SimulatedWorkers(2)
+    search = Search(spec, open_storage(DEFAULT_URL, create=True))
+    Driver(spec, search, hands, NullTracker(), Silent(), tmp_path, tmp_path, clock=hands.clock).run()
+    app = browse("overview")
+    assert "The best again, with new seeds" in words(app)
+    table = next(one.value for one in app.dataframe if "again" in one.value.columns)
+    assert table["seeds"].tolist() == [3, 3]
+    assert table["best"].sum() == pytest.approx(1)
+    assert "The trial to ship is" in words(app)

@@ -69,6 +69,20 @@ def bench_workers(
         compare_ways(pairs, [MIDDLE], [(1, 2), (2, 1)])
 
 
+@bench.command("repeats")
+def bench_repeats(
+    studies: Annotated[int, typer.Option(min=1, help="simulated studies")] = 50,
+    trials: Annotated[int, typer.Option(min=2, help="trials of each")] = 200,
+    top: Annotated[int, typer.Option(min=1, help="settings run again")] = 3,
+    seeds: Annotated[int, typer.Option(min=2, help="seeds of each then")] = 3,
+) -> None:
+    """Simulated: the true rank of what one seed would ship, and of what the repeats of the best would."""
+    from tuner.bench.repeats import compare_repeats
+
+    with errors_as_sentences():
+        compare_repeats(studies, trials, top, seeds)
+
+
 @bench.command("tracking")
 def bench_tracking(
     pairs: Annotated[int, typer.Option(help="alternating rounds; the median counts")] = 3,

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from tuner.search.history import StudyRecord, TrialRecord
-from tuner.search.repeats import families, family, looked_at, pooled
+from tuner.search.repeats import families, family, looked_at, pooled, winner
 from tuner.spec.errors import StoreError
 from tuner.spec.parts.scalars import digest
 from tuner.spec.records import Value
@@ -61,13 +61,13 @@ class Candidate:
 
 
 def choose(record: StudyRecord, number: int | None) -> TrialRecord:
-    """The trial with ``number``, or the best complete one where it is None.
+    """The trial with ``number``, or the one to ship where it is None: the best, by its repeats where there are some.
 
     Raises:
         StoreError: there is none.
     """
     if number is None:
-        best = next((trial for trial in record.ranked() if trial.value is not None), None)
+        best = winner(record)
         if best is None:
             raise StoreError(f"study '{record.name}' has no complete trial; run its search first.")
         return best

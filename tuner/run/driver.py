@@ -52,6 +52,16 @@ class Watcher(Protocol):
     def say(self, sentence: str) -> None: ...
 
 
+class Silent:
+    """Follows nothing: for simulations."""
+
+    def preparing(self, number: int, work: Preparing) -> None: ...
+    def started(self, number: int, point: Point, started: Started) -> None: ...
+    def measured(self, number: int, measurement: Measurement) -> None: ...
+    def ended(self, number: int, outcome: Outcome, value: float | None) -> None: ...
+    def say(self, sentence: str) -> None: ...
+
+
 @dataclass
 class _Running:
     """A trial in a worker: how often that was killed since it reached a further milestone, and the value there."""
@@ -116,17 +126,25 @@ class Driver:
     def _fill(self) -> None:
         """Give every idle worker a trial: first the recovered ones, then new points while the total allows."""
         while self.workers.idle and not self._stopping:
-            if self._waiting:
-                self._begin(self._waiting.popleft())
-            elif self.search.spent + len(self._running) < self.spec.study.trials and not self.search.exhausted:
-                self._begin(self.search.ask())
-            else:
+            if (asked := self._next()) is None:
                 return
+            self._begin(asked)
+
+    def _next(self) -> Asked | None:
+        """A recovered trial, a new point of the search, or, when all of those have ended, a repeat of the best."""
+        if self._waiting:
+            return self._waiting.popleft()
+        searching = sum(running.asked.seed is None for running in self._running.values())
+        if self.search.spent + searching < self.spec.study.trials and not self.search.exhausted:
+            return self.search.ask()
+        return None if searching else self.search.ask_again()
 
     def _begin(self, asked: Asked) -> None:
         """Start a trial; a point that cannot be is told at once, and takes nothing from the total."""
         try:
             trial = self.spec.resolve(asked.point)
+            if asked.seed is not None:
+                trial = trial.model_copy(update={"seed": asked.seed})
         except InfeasibleError as error:
             outcome = Outcome(State.INFEASIBLE, str(error))
             self._remember(asked, outcome, started=False, spec={})

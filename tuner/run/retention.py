@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tuner.run.folder import trial_folder
 from tuner.search.history import QUEUED, RUNNING, StudyRecord
+from tuner.search.repeats import winner
 from tuner.spec.disk import held
 
 
@@ -22,6 +23,8 @@ def retain_best(study: Path, record: StudyRecord, keep: int, disk: int | None) -
     """
     alive = {trial.number for trial in record.trials if trial.state in (RUNNING, QUEUED)}
     best = [trial.number for trial in record.ranked()[:keep]]
+    if (first := winner(record)) is not None and first.number not in best:
+        best = [first.number, *best[: keep - 1]]
     for trial in record.trials:
         if trial.number not in alive and trial.number not in best:
             _delete(study, trial.number)

@@ -8,17 +8,19 @@ import functools
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, TypeVar, cast
 
 import optuna
 import sqlalchemy
 from optuna.pruners import HyperbandPruner
 from optuna.storages import BaseStorage
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from tuner.search.history import StudyRecord, parameter_importance, read_study
 from tuner.search.kinds.pruners import PRUNERS
 from tuner.search.kinds.samplers import build_sampler, grid_points
+from tuner.search.repeats import REPEAT, SEED, Wanted, wanted
 from tuner.search.requests import Request, answer, waiting
 from tuner.search.storage import cause_of
 from tuner.spec.budget import Unit
@@ -57,10 +59,11 @@ def _guarded(method: F) -> F:
 
 @dataclass(frozen=True)
 class Asked:
-    """A trial that may run: its number and its point."""
+    """A trial that may run: its number and its point; ``seed`` where it repeats another's settings with a new one."""
 
     number: int
     point: Point
+    seed: int | None = None
 
 
 class Search:
@@ -88,7 +91,7 @@ class Search:
         self._runs = {t.number: str(t.user_attrs["mlflow_run"]) for t in trials if "mlflow_run" in t.user_attrs}
         self._open = {t.number: self._take_up(t) for t in trials if t.state is TrialState.RUNNING}
         self._heard = {t.number: set(t.intermediate_values) for t in trials if t.state is TrialState.RUNNING}
-        self.spent = sum(1 for t in trials if t.state.is_finished() and "infeasible" not in t.user_attrs)
+        self.spent = sum(1 for t in trials if t.state.is_finished() and not {"infeasible", REPEAT} & set(t.user_attrs))
 
     def _take_up(self, trial: FrozenTrial) -> Trial:
         """A trial left running; what it was not yet given when its driver died is chosen as it would have been."""
@@ -168,7 +171,12 @@ class Search:
     @property
     def left(self) -> bool:
         """Is there still work: an unfinished trial, or a trial of the total not yet asked?"""
-        return bool(self._open) or (self.spent < self.spec.study.trials and not self.exhausted)
+        return bool(self._open) or self.searching or bool(self._wanted())
+
+    @property
+    def searching(self) -> bool:
+        """Is a trial of the total still to be asked or ended? Repeats come after all of them."""
+        return self.spent < self.spec.study.trials and not self.exhausted
 
     @_guarded
     def ask(self) -> Asked:
@@ -184,8 +192,35 @@ class Search:
         self._open[trial.number] = trial
         return self._choose(trial)
 
+    @_guarded
+    def ask_again(self) -> Asked | None:
+        """The next repeat of the best settings with a new seed, recorded as running; None where none is wanted."""
+        if not (wanted := self._wanted()):
+            return None
+        like = next(t for t in self._study.get_trials(deepcopy=False) if t.number == wanted[0].like)
+        # made running at once: what others have enqueued waits for a total that allows it
+        template = create_trial(
+            state=TrialState.RUNNING,
+            system_attrs={"fixed_params": dict(like.params)},
+            user_attrs={REPEAT: like.number, SEED: wanted[0].seed},
+        )
+        template.datetime_start = datetime.now()
+        trial = Trial(self._study, self._storage.create_new_trial(self._study._study_id, template))
+        self._asked = trial.number + 1
+        self._open[trial.number] = trial
+        return self._choose(trial)
+
+    def _wanted(self) -> list[Wanted]:
+        """Repeats still to begin."""
+        repeats = self.spec.study.repeats
+        if repeats is None or self.searching:
+            return []
+        return wanted(read_study(self._storage, self.spec.name), repeats.top, repeats.seeds)
+
     def _choose(self, trial: Trial) -> Asked:
-        return Asked(trial.number, self.spec.walk(lambda path, dim: _suggest(trial, path, dim)))
+        point = self.spec.walk(lambda path, dim: _suggest(trial, path, dim))
+        attributes = trial.user_attrs
+        return Asked(trial.number, point, int(attributes[SEED]) if REPEAT in attributes else None)
 
     @_guarded
     def note(self, number: int, facts: Mapping[str, Value]) -> None:
@@ -209,7 +244,8 @@ class Search:
         trial.report(measurement.metrics[self.spec.study.metric], milestone)
         heard.add(milestone)
         self.note(number, _spent(measurement.spent))
-        if milestone < self.spec.study.milestones and trial.should_prune():
+        repeated = REPEAT in trial.user_attrs  # its mean needs the whole budget
+        if milestone < self.spec.study.milestones and not repeated and trial.should_prune():
             # noted before the worker hears it: a rung is judged once, and a crash must not lose the judgement
             trial.set_user_attr("stopped_at", milestone)
             return True
@@ -225,7 +261,7 @@ class Search:
         if outcome.state is State.INFEASIBLE:
             trial.set_constraint("fits", 1.0)
             self.note(number, {"infeasible": True})
-        else:
+        elif REPEAT not in trial.user_attrs:
             self.spent += 1
         state = _STATES[outcome.state]
         self._study.tell(trial, value if state is TrialState.COMPLETE else None, state=state)

@@ -1,13 +1,17 @@
-"""Repeats: trials that differ in nothing but the seed, and what they tell of noise.
+"""Repeats: trials that differ in nothing but the seed, which are still wanted, and what they tell of noise.
 Reading only; how much noise a decision may bear is said in promotion/ and analysis/.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import itertools
+import random
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from statistics import NormalDist
 
-from tuner.search.history import StudyRecord
+from tuner.search.history import StudyRecord, TrialRecord
 from tuner.spec.parts.scalars import digest
 from tuner.spec.records import Point
 
@@ -24,6 +28,34 @@ TRUSTED = 4
 """Repeats beyond the first of each settings from which on a study's own deviation is believed alone."""
 
 
+REPEAT = "repeat_of"
+"""The fact of a trial that runs another's settings again: that other's number."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One more run of the settings of trial ``like``."""
+
+    like: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Settings that were run with several seeds. ``values``: seed -> final value, that of ``first`` with them, which
+    is why they were chosen; ``mean`` is that of the others, which nobody chose; ``best`` the trial of the lowest value.
+    """
+
+    first: int
+    best: int
+    values: Mapping[str, float]
+    mean: float
+    probability: float
+    """That it is the best of those repeated."""
+    ties: bool
+    """Whether it may be as good as the first of them, seeds being what they are."""
+
+
 def family(point: Point) -> str:
     """What the points of equal settings share, whatever their seed."""
     return digest({path: value for path, value in point.items() if path != SEED})
@@ -31,12 +63,91 @@ def family(point: Point) -> str:
 
 def families(record: StudyRecord) -> dict[str, dict[str, float]]:
     """Family -> seed -> final value, complete trials only."""
-    fixed = str(record.spec["trial"]["seed"])
     found: dict[str, dict[str, float]] = {}
     for trial in record.trials:
         if trial.value is not None:
-            found.setdefault(family(trial.point), {}).setdefault(str(trial.point.get(SEED, fixed)), trial.value)
+            found.setdefault(family(trial.point), {}).setdefault(seed_of(record, trial), trial.value)
     return found
+
+
+def seed_of(record: StudyRecord, trial: TrialRecord) -> str:
+    """As its point says, else its facts, else as the study has it for all."""
+    return str(trial.point.get(SEED, trial.facts.get(SEED, record.spec["trial"]["seed"])))
+
+
+def wanted(record: StudyRecord, top: int, seeds: int) -> list[Wanted]:
+    """The runs still to be begun until each of the ``top`` settings has ``seeds`` seeds, the best settings first.
+
+    The settings are ranked by the trials of the search alone, so that no repeat changes what is repeated; a seed that
+    failed or runs counts as begun. The same store always gives the same answer.
+    """
+    ranked = sorted((t for t in record.trials if t.value is not None and REPEAT not in t.facts), key=lambda t: t.order)
+    chosen: dict[str, TrialRecord] = {}
+    for trial in ranked:
+        chosen.setdefault(family(trial.point), trial)
+    begun: dict[str, set[str]] = {}
+    for trial in record.trials:
+        begun.setdefault(family(trial.point), set()).add(seed_of(record, trial))
+    found = []
+    for mark, trial in list(chosen.items())[:top]:
+        first, known = int(seed_of(record, trial)), begun[mark]
+        fresh = (seed % 2**32 for seed in itertools.count(first + 1) if str(seed % 2**32) not in known)
+        found += [Wanted(trial.number, seed) for seed in itertools.islice(fresh, max(0, seeds - len(known)))]
+    return found
+
+
+def standings(record: StudyRecord, draws: int = 20_000) -> list[Standing]:
+    """The settings that were repeated, the best first; empty where none was.
+
+    They are ranked by the seeds that followed: the first one's value is why they were chosen, so it flatters.
+    """
+    groups: dict[str, list[TrialRecord]] = {}
+    for trial in record.trials:
+        if trial.value is not None:
+            groups.setdefault(family(trial.point), []).append(trial)
+    found = []
+    for trials in groups.values():
+        fresh = [trial.value for trial in trials if REPEAT in trial.facts and trial.value is not None]
+        first = next((trial for trial in trials if REPEAT not in trial.facts), None)
+        if fresh and first is not None:
+            found.append((statistics.fmean(fresh), len(fresh), first, trials))
+    if not found:
+        return []
+    found.sort(key=lambda one: (one[0], one[2].number))
+    measured, freedom = pooled(values for values in families(record).values() if len(values) > 1)
+    spread = deviation(None, measured, freedom, found[0][0])
+    errors = [spread / count**0.5 for _, count, _, _ in found]
+    chances = _chances([mean for mean, *_ in found], errors, draws)
+    return [
+        Standing(
+            first.number,
+            min(trials, key=lambda trial: trial.order).number,
+            {seed_of(record, trial): trial.value for trial in trials if trial.value is not None},
+            mean,
+            chance,
+            mean - found[0][0] <= 1.96 * (error**2 + errors[0] ** 2) ** 0.5,
+        )
+        for (mean, _, first, trials), error, chance in zip(found, errors, chances, strict=True)
+    ]
+
+
+def winner(record: StudyRecord) -> TrialRecord | None:
+    """The trial to ship: of the settings that stood best when run again, the one with the lowest value; where nothing
+    was repeated the best complete one, None without any.
+    """
+    if ranked := standings(record):
+        return record.find(ranked[0].best)
+    return next((trial for trial in record.ranked() if trial.value is not None), None)
+
+
+def _chances(means: Sequence[float], errors: Sequence[float], draws: int) -> list[float]:
+    """For each of several normal values the share of draws in which it is the lowest; the same every time."""
+    rng = random.Random(0)
+    wins = [0] * len(means)
+    for _ in range(draws if len(means) > 1 else 0):
+        drawn = [rng.gauss(mean, error) for mean, error in zip(means, errors, strict=True)]
+        wins[drawn.index(min(drawn))] += 1
+    return [win / draws for win in wins] if len(means) > 1 else [1.0]
 
 
 def looked_at(record: StudyRecord) -> int:

@@ -107,7 +107,7 @@ def run_study(yaml: Path, overrides: list[str], storage: str | None, dry_run: bo
 
 
 def _already_complete(console: Console, spec: StudySpec, search: Search, folder: Path, uri: str) -> int:
-    from tuner.study.summary import print_best
+    from tuner.study.summary import print_best, print_standings
     from tuner.tracking.mirror import unmirrored
     from tuner.tracking.tracker import StudyTracker
 
@@ -115,6 +115,7 @@ def _already_complete(console: Console, spec: StudySpec, search: Search, folder:
     if unmirrored(folder, uri):  # the driver died after the last trial, or MLflow was away
         _close(console, StudyTracker(folder, spec.name, uri, lambda sentence: None), search, uri, hurried=False)
     print_best(console, search.record())
+    print_standings(console, search.record())
     console.print(f"raise study.trials to go on (--set study.trials={2 * spec.study.trials})", highlight=False)
     return 0
 

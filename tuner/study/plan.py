@@ -122,7 +122,7 @@ def _feasible(spec: StudySpec, rng: random.Random, count: int) -> Iterator[Trial
 
 def _seconds(spec: StudySpec, costs: list[Cost], slots: int, runs: Path) -> float:
     """Time for all trials if none is pruned."""
-    rounds = spec.study.trials / slots
+    rounds = spec.study.most / slots
     if spec.trial.budget.unit is Unit.SECONDS:
         return rounds * spec.trial.budget.amount
     flops = statistics.fmean(c.flops or 0.0 for c in costs)

@@ -28,6 +28,10 @@ def print_plan(console: Console, spec: StudySpec, plan: Plan, store: str, tracki
         f"{_many(study.milestones, 'milestone')}, {study.metric}; sampler {study.sampler}, "
         f"pruner {study.pruner}, seed {study.seed}"
     )
+    if (again := study.repeats) is not None:
+        console.print(
+            f"  then the best {again.top} again, until each has {again.seeds} seeds: {again.most} more at most"
+        )
     if len(spec.space):
         table = Table(box=None, pad_edge=False, show_header=False)
         for path, dimension in spec.space.items():

@@ -149,6 +149,7 @@ class Screen:
 
     def _head(self) -> Text:
         total, passed = self.spec.study.trials, time.monotonic() - self._began
+        total = total if self.finished < total else self.spec.study.most  # repeats follow the search
         best = f"best {words.loss(self.best[0])} (trial {self.best[1]})" if self.best else "no trial finished yet"
         new = self.finished - self._first
         left = f", about {words.duration(passed / new * (total - self.finished))} left" if new >= 3 else ""

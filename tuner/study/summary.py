@@ -5,6 +5,7 @@ Tables in, text out; the numbers come from tuner.analysis.
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Mapping, Sequence
 
 from rich.console import Console
@@ -14,6 +15,7 @@ from rich.text import Text
 from tuner.analysis import words
 from tuner.analysis.table import counts
 from tuner.search.history import StudyRecord, TrialRecord
+from tuner.search.repeats import standings, winner
 
 
 def print_best(console: Console, record: StudyRecord, count: int = 5) -> None:
@@ -71,11 +73,36 @@ def print_summary(
     if importance:
         parts = "  ".join(f"{path} {share:.0%}" for path, share in importance.items())
         console.print(Text(f"importance (PED-ANOVA): {parts}"), soft_wrap=True)
-    best = record.ranked()[:1]
-    if best:
-        number = best[0].number
+    print_standings(console, record)
+    if (best := winner(record)) is not None:
+        number = best.number
         console.print(Text(f"checkpoint of the best: {runs}/{record.name}/{number}/checkpoints"), soft_wrap=True)
         console.print(Text(f"next:\n  tuner show {record.name} {number}\n  tuner trials {record.name}\n  mlflow ui"))
+
+
+def print_standings(console: Console, record: StudyRecord) -> None:
+    """The settings that were run again with new seeds; where none was, how to have that done."""
+    found = standings(record)
+    if not found:
+        if (best := winner(record)) is not None:
+            console.print(
+                Text(
+                    f"trial {best.number} was seen with one seed; is it luck? "
+                    "--set study.repeats='{top: 3, seeds: 3}' runs the best again"
+                ),
+                soft_wrap=True,
+            )
+        return
+    table = Table(title="the best again, with new seeds", title_justify="left", box=None, pad_edge=False)
+    for name in ("settings of trial", "first", "again", "deviation", "seeds", "is the best"):
+        table.add_column(name, justify="right")
+    for one in found:
+        values = list(one.values.values())
+        spread = f"{statistics.stdev(values):.2g}" if len(values) > 1 else "-"
+        chance = f"{one.probability:.0%}" + (" tie" if one.ties and len([o for o in found if o.ties]) > 1 else "")
+        first = words.loss(record.find(one.first).value)
+        table.add_row(str(one.first), first, words.loss(one.mean), spread, str(len(values)), chance)
+    console.print(table)
 
 
 def print_trial(console: Console, record: StudyRecord, trial: TrialRecord) -> None:

@@ -12,7 +12,9 @@ import pandas as pd
 
 from tuner.analysis.study.frame import at_milestone
 from tuner.search.history import StudyRecord
+from tuner.search.repeats import Standing as Standing  # pages take the repeats from here
 from tuner.search.repeats import deviation, families, luckiest, pooled
+from tuner.search.repeats import standings as standings
 
 Z = 1.96
 """95 of 100 normal values are nearer to their mean than so many deviations."""

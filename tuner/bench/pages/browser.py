@@ -10,7 +10,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -18,13 +17,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from tuner.spec.errors import TunerError
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 START_S = 60.0
 
-# Chromium makes its own processes less nice again wherever it may, and root may
-_HUMBLE = "setpriv --inh-caps=-sys_nice --bounding-set=-sys_nice"
 _SWITCHES = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 
 
@@ -42,8 +41,9 @@ def _chromium() -> str | None:
 
 
 @contextlib.contextmanager
-def browsing(nice: int = 0) -> Iterator[Any]:
-    """A headless Chromium (a Playwright ``Browser``), with all its processes at that nice value.
+def browsing(idle: bool = False) -> Iterator[Any]:
+    """A headless Chromium (a Playwright ``Browser``); with ``idle`` it and what drives it get a processor only where
+    nothing else wants it, which is the nearest to a machine of its own (Linux alone).
 
     Raises:
         TunerError: there is none.
@@ -52,15 +52,13 @@ def browsing(nice: int = 0) -> Iterator[Any]:
         raise TunerError(f"{sentence}.")
     from playwright.sync_api import sync_playwright
 
-    program = str(_chromium())
-    with tempfile.TemporaryDirectory(prefix="tuner-browser-") as folder, sync_playwright() as playwright:
-        if nice:  # Playwright starts one program: one that makes itself nice before it becomes the browser
-            humble = _HUMBLE if os.geteuid() == 0 and shutil.which("setpriv") else ""
-            wrapper = Path(folder) / "browser"
-            wrapper.write_text(f'#!/bin/sh\nexec {humble} nice -n {nice} "{program}" "$@"\n')
-            wrapper.chmod(0o700)
-            program = str(wrapper)
-        browser = playwright.chromium.launch(executable_path=program, args=_SWITCHES)
+    before = {one.pid for one in psutil.Process().children(recursive=True)}
+    with sync_playwright() as playwright:
+        if idle:  # before the launch: processes inherit it, and only root leaves it again
+            for one in psutil.Process().children(recursive=True):
+                if one.pid not in before:
+                    os.sched_setscheduler(one.pid, os.SCHED_IDLE, os.sched_param(0))
+        browser = playwright.chromium.launch(executable_path=_chromium(), args=_SWITCHES)
         try:
             yield browser
         finally:

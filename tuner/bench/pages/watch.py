@@ -1,5 +1,5 @@
 """What watching costs: a real study of two workers trains with browsers on its dashboard and without, in turns.
-The browsers stand for other people's machines, so they are as nice as can be; the server is as a user starts it.
+The browsers stand for other people's machines and get only idle time; the server is as a user starts it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PAGES = ("overview", "trials", "parameters", "compare", "trial")
 CASE = Case(depth=4, width=128, batch=12, context=64, steps=300)
 WORKERS, TRIALS, MILESTONES = 2, 4, 10
 BEFORE = 200  # simulated trials that the study has already, so that the pages have something to draw
-NICE, TARGET = 19, 0.98
+TARGET = 0.98
 SETTLE_S = 4.0
 
 
@@ -56,8 +56,8 @@ def compare_watching(browsers: int, pairs: int, by_page: bool) -> None:
         prepare(spec)
         print(
             f"{TRIALS} trials of {CASE}, {CASE.steps} steps and {MILESTONES} milestones, on {WORKERS} workers of one "
-            f"thread, in a study of {BEFORE} simulated ones; {browsers} browsers at nice {NICE}, since they stand for "
-            "other people's machines; the server as a user starts it",
+            f"thread, in a study of {BEFORE} simulated ones; {browsers} browsers that get idle time only, since they "
+            "stand for other people's machines; the server as a user starts it",
             flush=True,
         )
         different = [PAGES[number % len(PAGES)] for number in range(browsers)]
@@ -123,25 +123,17 @@ def _run(spec: StudySpec, pages: Sequence[str]) -> Watched:
 def _watching(address: str, study: str, pages: Sequence[str]) -> Iterator[list[Any]]:
     """A visitor on each of ``pages``, once all have drawn them."""
     more = {"compare": "&compare=0,1", "trial": "&trial=0"}
-    with browsing(NICE) as browser, contextlib.ExitStack() as visitors:
+    with browsing(idle=True) as browser, contextlib.ExitStack() as visitors:
         opened = [
             visitors.enter_context(visit(browser, f"{address}/{page}?study={study}{more.get(page, '')}"))
             for page in pages
         ]
-        if _nicest() < NICE:
-            print(f"the browsers are at nice {_nicest()}, not {NICE}: setpriv (util-linux) is missing", flush=True)
         for page in opened:
             page.wait_for_selector(".st-key-header", timeout=120_000)
         for page in opened:
             page.wait_for_selector('[data-testid="stStatusWidget"]', state="detached", timeout=120_000)
         time.sleep(SETTLE_S)
         yield opened
-
-
-def _nicest() -> int:
-    """The least nice value of the browser's processes, which as root take theirs back where nothing forbids it."""
-    started = psutil.Process().children(recursive=True)
-    return min((one.nice() for one in started if "chrom" in one.name()), default=NICE)
 
 
 def _asked(pages: Sequence[Any]) -> int:

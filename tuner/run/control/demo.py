@@ -7,14 +7,13 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from tuner.run.driver import Driver
+from tuner.run.driver import Driver, Silent
 from tuner.run.folder import claim
 from tuner.run.hands.landscape import SimulatedWorkers
 from tuner.search.asktell import Search
 from tuner.search.lock import study_lock
 from tuner.search.storage import delete_study, open_storage
 from tuner.spec.load import parse
-from tuner.spec.records import Measurement, Outcome, Point, Preparing, Started
 from tuner.tracking.tracker import Spooler
 
 NAME = "demo-simulated"
@@ -32,16 +31,6 @@ study: {{trials: 48, milestones: 8, sampler: tpe, pruner: median, seed: 7, worke
 """
 
 
-class _Silent:
-    """Watches nothing."""
-
-    def preparing(self, number: int, work: Preparing) -> None: ...
-    def started(self, number: int, point: Point, started: Started) -> None: ...
-    def measured(self, number: int, measurement: Measurement) -> None: ...
-    def ended(self, number: int, outcome: Outcome, value: float | None) -> None: ...
-    def say(self, sentence: str) -> None: ...
-
-
 def make_demo(url: str, runs: Path) -> str:
     """Run the simulated study into the store at ``url``, which is made where there is none; returns its name.
 
@@ -56,7 +45,7 @@ def make_demo(url: str, runs: Path) -> str:
         claim(folder, search.id, None)
         hands = SimulatedWorkers(2)
         tracker = Spooler(folder, lambda sentence: None)
-        Driver(spec, search, hands, tracker, _Silent(), folder, runs / ".corpora", "none", hands.clock).run()
+        Driver(spec, search, hands, tracker, Silent(), folder, runs / ".corpora", "none", hands.clock).run()
         tracker.close()
     return NAME
 

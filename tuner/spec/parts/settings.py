@@ -21,6 +21,18 @@ def _url(value: str) -> str:
     return value
 
 
+class RepeatSettings(Frozen):
+    """The winner run again: the ``top`` settings of a finished search, until each has ``seeds`` seeds."""
+
+    top: Annotated[Count, Field(le=100)] = 3
+    seeds: Annotated[Count, Field(ge=2, le=100)] = 3
+
+    @property
+    def most(self) -> int:
+        """Trials that it adds at most."""
+        return self.top * (self.seeds - 1)
+
+
 class StudySettings(Frozen):
     """How to search. ``trials`` is a total: the same study again goes on. What a trial is, is no part."""
 
@@ -33,7 +45,13 @@ class StudySettings(Frozen):
     workers: Literal["auto"] | Annotated[Count, Field(le=1024)] = "auto"
     storage: Annotated[str, AfterValidator(_url)] | None = None  # None: sqlite:///tuner.db
     tracking: Annotated[str, Field(min_length=1)] | None = None  # an MLflow URI; None: sqlite:///mlflow.db
+    repeats: RepeatSettings | None = None  # beyond ``trials``, once those are done; None: the winner is seen once
     keep: Count = 3  # the best so many trials keep their checkpoints
     disk: Size | None = None  # bytes all checkpoints of the study may take
     max_failures: Count = 5  # so many in a row stop the study
     samples: Annotated[Int, Field(ge=0, le=16)] = 2  # texts a trial writes at its milestones; 0: none
+
+    @property
+    def most(self) -> int:
+        """Trials in all, repeats included."""
+        return self.trials + (0 if self.repeats is None else self.repeats.most)
