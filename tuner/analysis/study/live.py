@@ -20,8 +20,8 @@ from tuner.search.repeats import REPEAT
 class Headline(TypedDict):
     """``counts``: trials by state. ``best``: at the full budget, None without one; ``best_number`` its trial;
     ``band``: within which two trials tie; ``budget``: of a trial, in words. ``spent`` of ``total`` trials have ended,
-    repeats among both (infeasible ones cost none). ``failure_rate``: failed and diverged ones of those that ended, None before the first.
-    ``last_activity``: the last start or end, None before the first.
+    repeats among both (infeasible ones cost none). ``failure_rate``: failed and diverged ones of those that ended, None
+    before the first. ``last_activity``: the last start or end, None before the first.
     """
 
     counts: dict[str, int]
