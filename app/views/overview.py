@@ -59,10 +59,17 @@ def _numbers(snapshot: Snapshot) -> None:
         with st.container(border=True, horizontal=True, vertical_alignment="center", wrap=False, gap="small"):
             st.markdown(":material/lightbulb:", width="content")
             st.text(sentence[:1].upper() + sentence[1:], width="stretch")
-        if ": stop" in sentence:
-            if (frame["state"] == "running").any():
-                command(f'tuner stop {snapshot.name} --reason "gain below noise"')
-            command("--set study.repeats='{top: 3, seeds: 3}'", "Added to the study's command, this repeats the best")
+            if ": stop" in sentence:
+                with st.popover("How", icon=":material/terminal:", type="tertiary"):
+                    _commands(snapshot)
+
+
+def _commands(snapshot: Snapshot) -> None:
+    """What the advice comes to in the terminal."""
+    if (snapshot.frame["state"] == "running").any():
+        command(f'tuner stop {snapshot.name} --reason "gain below noise"', "Stop the search")
+    again = "--set study.repeats='{top: 3, seeds: 3}'"
+    command(f"python -m tuner.study YAML {again}", "Run the best again, with the study's own YAML")
 
 
 def _history(snapshot: Snapshot) -> None:
