@@ -18,6 +18,8 @@ from tuner.spec.trial import TrialSpec
 from tuner.study.plan import make_plan
 from tuner.train.model.memory import evaluation_tokens, memory_bytes, saved
 
+pytestmark = pytest.mark.alone
+
 TEXT = "To be, or not to be: that is the question.\n" * 4000
 
 TRIALS: dict[str, dict[str, Any]] = {
