@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +27,6 @@ TRIALS: dict[str, dict[str, Any]] = {
     "bf16, grouped heads": {"model": {"depth": 3, "width": 256, "kv_heads": 2}, "batch": 24, "precision": "bf16"},
     "many weights": {"model": {"depth": 2, "width": 512}, "batch": 1, "optim": {"kind": "adamw"}},
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _fresh() -> None:
-    """A fork server of its own: of one that has idled for minutes the system may have taken pages back, which its
-    children then do not count.
-    """
-    forkserver._forkserver._stop()  # type: ignore[attr-defined]
 
 
 def run(
