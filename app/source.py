@@ -21,6 +21,7 @@ from tuner.promotion.ledger import Entry, Ledger
 from tuner.promotion.registry import Registry, Version
 from tuner.promotion.truth import announced, complaints, replay
 from tuner.spec.errors import TunerError
+from tuner.spec.records import SIMULATED
 
 FRESH_S = 3.0
 """Seconds that a reading serves every visitor: five browsers ask the store once."""
@@ -47,7 +48,7 @@ class Snapshot:
     @property
     def simulated(self) -> bool:
         """Whether its trials were made up, by the fact that fake hands leave."""
-        return any(trial.facts.get("device_kind") == "simulated" for trial in self.record.trials[:3])
+        return any(trial.facts.get("device_kind") == SIMULATED for trial in self.record.trials[:3])
 
     @property
     def band(self) -> float:

@@ -10,7 +10,7 @@ from functools import partial
 import streamlit as st
 
 from app import acting
-from app.dialogs.deed import Deed, begin, cancel, open_deed, outcome, submit, work
+from app.dialogs.deed import Deed, begin, cancel, open_deed, settled, submit
 from app.parts import plain
 from tuner.analysis.store import trial_store
 from tuner.run.control.study import enqueue, prune, stop
@@ -69,9 +69,7 @@ def dialogs() -> None:
 @st.dialog("Stop the search", dismissible=False)
 def _stop(deed: Deed) -> None:
     about: Stop = deed.about
-    work(deed, "Asking the driver", partial(_stopping, about))
-    if deed.phase != "ask":
-        outcome(STOP, deed, "Ask again")
+    if settled(STOP, deed, "Asking the driver", partial(_stopping, about), "Ask again"):
         return
     st.text(
         f"Every running trial of {about.study} writes a checkpoint and the search leaves; its command goes on later."
@@ -86,9 +84,7 @@ def _stopping(about: Stop, reason: str) -> str:
 @st.dialog("Prune a trial", dismissible=False)
 def _prune(deed: Deed) -> None:
     about: Prune = deed.about
-    work(deed, "Asking the driver", partial(_pruning, about))
-    if deed.phase != "ask":
-        outcome(PRUNE, deed, "Ask again")
+    if settled(PRUNE, deed, "Asking the driver", partial(_pruning, about), "Ask again"):
         return
     st.text(
         f"Trial {about.trial} of {about.study} ends where it is and counts as pruned; the worker takes the next point."
@@ -103,9 +99,7 @@ def _pruning(about: Prune, reason: str) -> str:
 @st.dialog("Enqueue a point", dismissible=False)
 def _enqueue(deed: Deed) -> None:
     about: Enqueue = deed.about
-    work(deed, "Writing it to the store", partial(_enqueuing, about))
-    if deed.phase != "ask":
-        outcome(ENQUEUE, deed, "Edit it")
+    if settled(ENQUEUE, deed, "Writing it to the store", partial(_enqueuing, about), "Edit it"):
         return
     st.text("One setting a line; what is left out the sampler chooses. A running search takes it next.")
     lines = deed.answers[0] if deed.answers else "\n".join(about.lines)

@@ -48,8 +48,19 @@ def submit(key: str, *fields: str) -> None:
         deed.phase = "work"
 
 
-def work(deed: Deed, doing: str, act: Callable[..., str]) -> None:
-    """Do it if it was asked for; afterwards the deed knows how that ended. ``act`` returns the sentence to show."""
+def settled(key: str, deed: Deed, doing: str, act: Callable[..., str], again: str = "") -> bool:
+    """Do it if it was asked for; True once there is nothing left to ask, with how it ended on the screen.
+
+    ``act`` gets the form's answers and returns the sentence to show; ``again`` names a button back to the question.
+    """
+    _work(deed, doing, act)
+    if deed.phase == "ask":
+        return False
+    _outcome(key, deed, again)
+    return True
+
+
+def _work(deed: Deed, doing: str, act: Callable[..., str]) -> None:
     if deed.phase != "work":
         return
     with st.spinner(doing, show_time=True):
@@ -59,8 +70,8 @@ def work(deed: Deed, doing: str, act: Callable[..., str]) -> None:
             deed.said, deed.phase = str(error), "failed"
 
 
-def outcome(key: str, deed: Deed, again: str = "") -> None:
-    """How it ended, and the way out; ``again`` names a button that goes back to the question."""
+def _outcome(key: str, deed: Deed, again: str) -> None:
+    """How it ended, and the way out."""
     if deed.phase == "done":
         st.markdown(":green[:material/check_circle:] **Done**")
         st.text(deed.said)

@@ -10,7 +10,7 @@ from functools import partial
 import streamlit as st
 
 from app import acting, source
-from app.dialogs.deed import Deed, begin, cancel, open_deed, outcome, submit, work
+from app.dialogs.deed import Deed, begin, cancel, open_deed, settled, submit
 from app.parts import gate_rows, note, number, plain, problem
 from tuner.promotion.promote import Judged, Return, consider, promote, rollback, way_back
 from tuner.promotion.truth import named
@@ -84,9 +84,7 @@ def _promote(deed: Deed) -> None:
         st.text(f"Trial {one.trial} of {one.study} is the champion already: {one.model} version {judged.crowned}.")
         cancel(PROMOTE, "Close")
         return
-    work(deed, "Packaging, registering, verifying, moving the alias", partial(_promoting, about))
-    if deed.phase != "ask":
-        outcome(PROMOTE, deed)
+    if settled(PROMOTE, deed, "Packaging, registering, verifying, moving the alias", partial(_promoting, about)):
         return
     before = None if judged.champion is None else judged.champion.version
     _change(one.model, named(before) if before else "nobody", f"trial {one.trial} of {one.study}")
@@ -118,9 +116,7 @@ def _promoting(about: Proposed, reason: str) -> str:
 def _rollback(deed: Deed) -> None:
     about: Back = deed.about
     way = about.way
-    work(deed, f"Verifying version {way.to} and moving the alias", partial(_returning, about))
-    if deed.phase != "ask":
-        outcome(ROLLBACK, deed)
+    if settled(ROLLBACK, deed, f"Verifying version {way.to} and moving the alias", partial(_returning, about)):
         return
     _change(way.model, named(way.now), named(way.to))
     one = way.told.candidate
@@ -143,9 +139,7 @@ def _returning(about: Back, reason: str) -> str:
 @st.dialog("End an interrupted promotion", width="large", dismissible=False)
 def _end(deed: Deed) -> None:
     about: Interrupted = deed.about
-    work(deed, "Verifying", partial(_ending, about))
-    if deed.phase != "ask":
-        outcome(ENDING, deed)
+    if settled(ENDING, deed, "Verifying", partial(_ending, about)):
         return
     st.text(about.sentence)
     if about.undo:

@@ -16,9 +16,7 @@ from tuner.analysis.store import Store, harmless
 from tuner.analysis.study.frame import budget_at, frame, milestones
 from tuner.analysis.study.importance import ENOUGH
 from tuner.analysis.study.noise import Noise, study_noise, tie_band
-
-SIMULATED = "simulated"
-"""The ``device_kind`` of a trial that was made up: nothing was trained."""
+from tuner.spec.records import SIMULATED
 
 
 @dataclass(frozen=True)

@@ -101,19 +101,9 @@ def standings(record: StudyRecord, draws: int = 20_000) -> list[Standing]:
 
     They are ranked by the seeds that followed: the first one's value is why they were chosen, so it flatters.
     """
-    groups: dict[str, list[TrialRecord]] = {}
-    for trial in record.trials:
-        if trial.value is not None:
-            groups.setdefault(family(trial.point), []).append(trial)
-    found = []
-    for trials in groups.values():
-        fresh = [trial.value for trial in trials if REPEAT in trial.facts and trial.value is not None]
-        first = next((trial for trial in trials if REPEAT not in trial.facts), None)
-        if fresh and first is not None:
-            found.append((statistics.fmean(fresh), len(fresh), first, trials))
+    found = _repeated(record)
     if not found:
         return []
-    found.sort(key=lambda one: (one[0], one[2].number))
     measured, freedom = pooled(values for values in families(record).values() if len(values) > 1)
     spread = deviation(None, measured, freedom, found[0][0])
     errors = [spread / count**0.5 for _, count, _, _ in found]
@@ -135,9 +125,26 @@ def winner(record: StudyRecord) -> TrialRecord | None:
     """The trial to ship: of the settings that stood best when run again, the one with the lowest value; where nothing
     was repeated the best complete one, None without any.
     """
-    if ranked := standings(record):
-        return record.find(ranked[0].best)
+    if again := _repeated(record):
+        return min(again[0][3], key=lambda trial: trial.order)
     return next((trial for trial in record.ranked() if trial.value is not None), None)
+
+
+def _repeated(record: StudyRecord) -> list[tuple[float, int, TrialRecord, list[TrialRecord]]]:
+    """The settings run again, the best first: the mean of the seeds that followed, how many those are, the trial they
+    were chosen by, and all their complete trials.
+    """
+    groups: dict[str, list[TrialRecord]] = {}
+    for trial in record.trials:
+        if trial.value is not None:
+            groups.setdefault(family(trial.point), []).append(trial)
+    found = []
+    for trials in groups.values():
+        fresh = [trial.value for trial in trials if REPEAT in trial.facts and trial.value is not None]
+        first = next((trial for trial in trials if REPEAT not in trial.facts), None)
+        if fresh and first is not None:
+            found.append((statistics.fmean(fresh), len(fresh), first, trials))
+    return sorted(found, key=lambda one: (one[0], one[2].number))
 
 
 def _chances(means: Sequence[float], errors: Sequence[float], draws: int) -> list[float]:

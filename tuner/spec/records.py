@@ -127,6 +127,10 @@ class Evidence:
     failures: Mapping[str, str] = field(default_factory=dict)
 
 
+SIMULATED = "simulated"
+"""The fact ``device_kind`` of a trial that was made up: nothing was trained."""
+
+
 @dataclass(frozen=True)
 class Written:
     """What a checkpoint wrote after a prompt, without it; ``cut`` says that its time was up before it had ended."""

@@ -13,11 +13,8 @@ from tuner.run.hands.fake import FakeWorkers
 from tuner.run.hands.link import Message, TrialJob
 from tuner.run.hands.workers import Died
 from tuner.spec.budget import Unit
-from tuner.spec.records import Measurement, Outcome, Spent, Started, State, Value, Verdict
+from tuner.spec.records import SIMULATED, Measurement, Outcome, Spent, Started, State, Value, Verdict
 from tuner.spec.trial import TrialSpec
-
-SIMULATED = "simulated"
-"""The fact ``device_kind`` of every trial of these hands."""
 
 SEED_DEVIATION = 0.004
 """Nats between two seeds of the same settings, as measured on char-Shakespeare at 4 x 128."""
