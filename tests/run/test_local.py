@@ -13,12 +13,15 @@ import pytest
 from study_helpers import Hook, drive, record, results, yaml
 
 from tuner.run.driver import Ending
+from tuner.run.fitting import Fitting
 from tuner.run.hands.link import DataJob, DevicesJob
-from tuner.run.hands.local import cores, plan_slots
+from tuner.run.hands.local import cores, devices, plan_slots
 from tuner.run.hands.once import call
-from tuner.spec.errors import DataError
+from tuner.spec.errors import DataError, StudyStoppedError
 from tuner.spec.parts.data import DataSpec
 from tuner.spec.records import CorpusInfo
+from tuner.study.plan import vocabulary
+from tuner.train.machine.capacity import MACHINE, Capacity, divisions
 
 
 @pytest.fixture(scope="module")
@@ -137,3 +140,32 @@ def test_slots_share_out_devices_and_threads() -> None:
     assert 1 <= len(slots) * threads <= cores()
     assert plan_slots(3, [], 9)[0] == ["cpu"] * 3
     assert plan_slots(3, [], 1) == (["cpu"], cores())
+
+
+def test_trials_too_large_in_truth_are_refused_in_milliseconds_once_their_shape_is_known(
+    text: str, tmp_path: Path
+) -> None:
+    """The estimate is led to believe that all fits; one real step of each shape says that nothing does."""
+    hook = Hook()
+    driver, _ = drive(text, tmp_path, hook)
+    device = next(iter(devices().values()))
+    capacity = Capacity(50 * 10**6, device, tmp_path / "runs" / MACHINE)
+    driver.fitting = Fitting(capacity, lambda trial: vocabulary(trial, driver.corpora)[0])
+    call(DataJob(driver.spec.trial.data, driver.corpora))
+    for batch in (4, 8):
+        trial = driver.spec.resolve({"batch": batch})
+        for parts in divisions(trial)[:3]:
+            capacity.learn(trial, driver.fitting.vocab(trial), parts, 1)
+    with pytest.raises(StudyStoppedError, match="cannot run"):
+        driver.run()
+    trials = [t for t in record(tmp_path).trials if t.state != "running"]  # the other worker's, when the study ended
+    assert {t.state for t in trials} == {"infeasible"}
+    ran = [t for t in trials if t.facts.get("device")]
+    assert 1 <= len(ran) <= 6
+    assert all("may take 50 MB" in t.reason for t in ran)
+    assert any("tried once more" in sentence for sentence in hook.said)
+    later = [t for t in trials if t.number > max(one.number for one in ran)]
+    assert all("study.memory" in t.reason for t in later)
+    seconds = sorted((t.ended - t.started).total_seconds() for t in later if t.ended and t.started)
+    assert len(seconds) > 150
+    print(f"refused in {1000 * seconds[len(seconds) // 2]:.1f} ms each (median of {len(seconds)})")

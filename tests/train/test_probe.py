@@ -18,10 +18,10 @@ from tuner.spec.records import Measurement, Preparing, Started, State, Verdict
 from tuner.spec.trial import TrialSpec
 from tuner.train import checkpoint
 from tuner.train.fit import Place, fit
+from tuner.train.machine.notes import Note
+from tuner.train.machine.probe import CAPACITY, FASTER, SHARE, choice, micro_batches, planned, question, settle
 from tuner.train.model.memory import memory_bytes
 from tuner.train.model.module import Setting
-from tuner.train.notes import Note
-from tuner.train.probe import FASTER, MEMORY, SHARE, choice, micro_batches, planned, question, settle
 
 CPU = torch.device("cpu")
 VOCAB = 40
@@ -256,7 +256,7 @@ def test_the_fewest_micro_batches_that_fit(batch: int, share: float) -> None:
     assert parts == sorted(parts)
 
     def fits(part: int) -> bool:
-        return memory_bytes(trial.model_copy(update={"accumulate": part}), VOCAB) <= MEMORY * free
+        return memory_bytes(trial.model_copy(update={"accumulate": part}), VOCAB) <= CAPACITY * free
 
     fewer = [part for part in range(1, parts[0]) if batch % part == 0]
     assert not any(fits(part) for part in fewer)

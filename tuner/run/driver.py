@@ -12,8 +12,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
 
+from tuner.run.fitting import Fitting
 from tuner.run.folder import trial_folder
-from tuner.run.hands.link import TrialJob
+from tuner.run.hands.link import Exhausted, TrialJob
 from tuner.run.hands.workers import Died, Event, Workers
 from tuner.run.retention import retain_best
 from tuner.search.asktell import Asked, Search
@@ -23,6 +24,7 @@ from tuner.spec.records import Measurement, Outcome, Point, Preparing, Started, 
 from tuner.spec.study import StudySpec
 from tuner.spec.trial import TrialSpec
 from tuner.tracking.base import Tracker
+from tuner.train.machine.capacity import finer
 
 ATTEMPTS = 3
 """A trial whose worker is killed this often without reaching a further milestone has failed."""
@@ -64,7 +66,9 @@ class Silent:
 
 @dataclass
 class _Running:
-    """A trial in a worker: how often that was killed since it reached a further milestone, and the value there."""
+    """A trial in a worker: how often that was killed since it reached a further milestone, and the value there; its
+    micro-batches a step, where they are known, and whether memory has made them smaller already.
+    """
 
     asked: Asked
     spec: TrialSpec
@@ -72,6 +76,8 @@ class _Running:
     reached: int = 0
     value: float | None = None
     started: bool = False
+    parts: int | None = None
+    refined: bool = False
 
 
 @dataclass
@@ -86,6 +92,7 @@ class Driver:
     folder: Path
     corpora: Path
     code_version: str = "unknown"
+    fitting: Fitting | None = None
     clock: Callable[[], float] = time.monotonic
     _running: dict[int, _Running] = field(default_factory=dict)
     _waiting: deque[Asked] = field(default_factory=deque)
@@ -145,19 +152,32 @@ class Driver:
             trial = self.spec.resolve(asked.point)
             if asked.seed is not None:
                 trial = trial.model_copy(update={"seed": asked.seed})
+            parts = None if self.fitting is None else self.fitting.parts(trial)
         except InfeasibleError as error:
             outcome = Outcome(State.INFEASIBLE, str(error))
             self._remember(asked, outcome, started=False, spec={})
             self._close(asked, outcome, None)
             return
-        self._running[asked.number] = _Running(asked, trial)
+        self._running[asked.number] = _Running(asked, trial, parts=parts)
         self._start(asked.number)
 
     def _start(self, number: int) -> None:
         folder = trial_folder(self.folder, number)
-        trial, study = self._running[number].spec, self.spec.study
-        job = TrialJob(number, trial, study.milestones, folder, self.corpora, self.code_version, study.samples)
-        self.workers.start(job)
+        running, study = self._running[number], self.spec.study
+        memory = None if self.fitting is None else self.fitting.limit
+        self.workers.start(
+            TrialJob(
+                number,
+                running.spec,
+                study.milestones,
+                folder,
+                self.corpora,
+                self.code_version,
+                study.samples,
+                memory,
+                running.parts,
+            )
+        )
 
     def _hear(self, number: int, event: Event) -> None:
         match event.message:
@@ -169,6 +189,10 @@ class Driver:
                 self._measured(number, measurement)
             case Outcome() as outcome:
                 self._ended(number, outcome)
+            case Exhausted() as exhausted:
+                self._exhausted(number, exhausted.reason, exhausted.known)
+            case Died() as died if died.exhausted:
+                self._exhausted(number, died.sentence, known=False)
             case Died() as died:
                 self._died(number, died)
 
@@ -178,7 +202,7 @@ class Driver:
         tags = {"tuner.study": self.spec.name, "tuner.number": str(number)}
         tags |= {f"tuner.{key}": str(value) for key, value in started.facts.items()}
         self.tracker.start(number, running.asked.point, tags, started.spec)
-        running.started = True
+        running.started, running.parts = True, int(started.facts.get("accumulate") or running.parts or 1)
         self.watcher.started(number, running.asked.point, started)
 
     def _measured(self, number: int, measurement: Measurement) -> None:
@@ -229,6 +253,24 @@ class Driver:
         else:
             times = f", {running.kills} times without reaching a milestone" if running.kills > 1 else ""
             self._ended(number, Outcome(State.FAILED, died.sentence + times))
+
+    def _exhausted(self, number: int, reason: str, known: bool) -> None:
+        """A trial that did not fit is tried once more, in smaller micro-batches; then it cannot be."""
+        running = self._running[number]
+        parts = running.parts or 1
+        if self.fitting is not None and not known:
+            self.fitting.exceeded(running.spec, parts)
+        finer_parts = finer(running.spec, parts)
+        if self._stopping:
+            self._ended(number, Outcome(State.INTERRUPTED, reason))
+        elif running.refined or finer_parts is None:
+            self._ended(
+                number, Outcome(State.INFEASIBLE, f"{reason}, in {parts} micro-batch{'es' * (parts > 1)} a step")
+            )
+        else:
+            running.refined, running.parts = True, finer_parts
+            self.watcher.say(f"trial {number}: {reason}; it is tried once more, in {finer_parts} micro-batches a step.")
+            self._start(number)
 
     def _close(self, asked: Asked, outcome: Outcome, value: float | None) -> None:
         self.search.tell(asked.number, outcome, value)

@@ -263,6 +263,8 @@ class Search:
             self.note(number, {"infeasible": True})
         elif REPEAT not in trial.user_attrs:
             self.spent += 1
+        if outcome.state is State.DIVERGED:  # else its last good milestone would speak for it
+            trial.set_constraint("converges", 1.0)
         state = _STATES[outcome.state]
         self._study.tell(trial, value if state is TrialState.COMPLETE else None, state=state)
         del self._open[number]

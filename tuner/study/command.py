@@ -23,6 +23,7 @@ from tuner.spec.errors import TunerError
 
 if TYPE_CHECKING:
     from tuner.run.driver import Driver
+    from tuner.run.fitting import Fitting
     from tuner.search.asktell import Search
     from tuner.spec.study import StudySpec
     from tuner.tracking.tracker import StudyTracker
@@ -138,8 +139,9 @@ def _search(console: Console, spec: StudySpec, search: Search, folder: Path, uri
     devices, kind = probe_devices()
     search.hold_device(kind)
     hands = LocalWorkers(*plan_slots(workers, devices, spec.study.trials))
+    fitting = _fitting(spec, hands.slots, bool(devices), kind)
     tracker = StudyTracker(folder, spec.name, uri, screen.say)
-    driver = Driver(spec, search, hands, tracker, screen, folder, RUNS / ".corpora", code_version())
+    driver = Driver(spec, search, hands, tracker, screen, folder, RUNS / ".corpora", code_version(), fitting)
     ending = Ending.INTERRUPTED
     try:
         with _signals(driver, console), screen.shown():
@@ -155,6 +157,17 @@ def _search(console: Console, spec: StudySpec, search: Search, folder: Path, uri
     remember_speed(RUNS, hands.slots, record)
     print_summary(console, record, search.importance(), time.monotonic() - began, str(RUNS))
     return 0
+
+
+def _fitting(spec: StudySpec, slots: int, accelerated: bool, kind: str) -> Fitting | None:
+    from tuner.run.fitting import Fitting
+    from tuner.study.plan import vocabulary
+    from tuner.train.machine.capacity import MACHINE, Capacity, limit_of
+
+    limit = limit_of(spec.study.memory, slots, accelerated)
+    if limit is None:
+        return None
+    return Fitting(Capacity(limit, kind, RUNS / MACHINE), lambda trial: vocabulary(trial, RUNS / ".corpora")[0])
 
 
 def _close(console: Console, tracker: StudyTracker, search: Search, uri: str, hurried: bool) -> None:

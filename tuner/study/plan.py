@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import random
 import statistics
+import sys
 import timeit
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from tuner.spec.budget import Unit
 from tuner.spec.errors import InfeasibleError
 from tuner.spec.study import StudySpec
 from tuner.spec.trial import TrialSpec
+from tuner.train.machine.capacity import divisions, limit_of
 from tuner.train.model.memory import memory_bytes
 from tuner.train.model.shape import Shape, planned_steps, shape
 from tuner.train.text.corpus import corpus_info, foreseen_vocabulary
@@ -45,7 +47,11 @@ class Cost:
 
 @dataclass(frozen=True)
 class Plan:
-    """A study's cost: the trial as written, the range over the space, and the time if nothing is pruned."""
+    """A study's cost: the trial as written, the range over the space, and the time if nothing is pruned.
+
+    ``limit`` is what one trial may take of the memory, None where a GPU's decides; ``unfit`` the share of the space
+    that cannot do with it.
+    """
 
     trial: TrialSpec
     vocab: int
@@ -59,6 +65,8 @@ class Plan:
     threads: int
     seconds: float
     measured: bool
+    limit: int | None
+    unfit: float
 
 
 def vocabulary(trial: TrialSpec, corpora: Path) -> tuple[int, bool]:
@@ -87,8 +95,11 @@ def make_plan(spec: StudySpec, runs: Path, devices: list[str]) -> Plan:
     vocab, known = vocabulary(spec.trial, runs / ".corpora")
     workers = None if spec.study.workers == "auto" else spec.study.workers
     slots, threads = plan_slots(workers, devices, spec.study.trials)
-    costs = [cost(trial, vocab) for trial in sample(spec)] or [cost(spec.trial, vocab)]
+    trials = sample(spec)
+    costs = [cost(trial, vocab) for trial in trials] or [cost(spec.trial, vocab)]
     parameters = [c.shape.parameters for c in costs]
+    limit = limit_of(spec.study.memory, len(slots), bool(devices))
+    least = [_least(trial, vocab) for trial in trials]
     keep = sorted((c.disk for c in costs), reverse=True)[: spec.study.keep + len(slots)]
     return Plan(
         trial=spec.trial,
@@ -97,13 +108,20 @@ def make_plan(spec: StudySpec, runs: Path, devices: list[str]) -> Plan:
         base=cost(spec.trial, vocab),
         smallest=min(parameters),
         largest=max(parameters),
-        memory=max(c.memory for c in costs) * len(slots),
+        memory=min(max(c.memory for c in costs), limit or sys.maxsize) * len(slots),
         disk=sum(keep),
         slots=len(slots),
         threads=threads,
         seconds=_seconds(spec, costs, len(slots), runs),
         measured=spec.trial.budget.unit is Unit.SECONDS or known_speed(runs, len(slots)) is not None,
+        limit=limit,
+        unfit=sum(limit is not None and needed > limit for needed in least) / max(1, len(least)),
     )
+
+
+def _least(trial: TrialSpec, vocab: int) -> int:
+    """Bytes that a trial needs in the smallest micro-batches it may have."""
+    return memory_bytes(trial.model_copy(update={"accumulate": divisions(trial)[-1]}), vocab)
 
 
 def sample(spec: StudySpec, count: int = 100) -> list[TrialSpec]:

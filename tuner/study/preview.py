@@ -67,12 +67,19 @@ def _cost(base: Cost, plan: Plan) -> str:
     span = ""
     if plan.smallest < plan.largest:
         span = f"the space: {words.count(plan.smallest)} to {words.count(plan.largest)} parameters\n"
+    unfit = ""
+    if plan.unfit and plan.limit is not None:
+        unfit = (
+            f"about {plan.unfit:.0%} of the space does not fit the {words.size(plan.limit)} that a trial may take "
+            "(study.memory): such a point costs no trial\n"
+        )
     basis = "as measured here" if plan.measured else "a guess before the first study here"
     time = f"time: at most about {words.duration(plan.seconds)} ({basis}), less what is pruned"
     return (
         f"it has {words.count(base.shape.parameters)} parameters{spent}, "
         f"and takes about {words.size(base.memory)} of memory\n"
         f"{span}"
+        f"{unfit}"
         f"{workers}; memory: at most about {words.size(plan.memory)} of {words.size(free_memory)} free; "
         f"disk: about {words.size(plan.disk)} of {words.size(free_disk)} free; {time}"
     )

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,12 +24,13 @@ from tuner.spec.records import CorpusInfo, Outcome, Preparing, Started
 from tuner.spec.trial import TrialSpec
 from tuner.train import checkpoint
 from tuner.train.ahead import Ahead
-from tuner.train.device import device_kind
 from tuner.train.life import Life, Link
+from tuner.train.machine.capacity import MACHINE, Capacity
+from tuner.train.machine.device import device_kind
+from tuner.train.machine.probe import settle
 from tuner.train.meter import Meter
 from tuner.train.model.module import GPTModule, Setting
 from tuner.train.model.shape import Shape, shape
-from tuner.train.probe import settle
 from tuner.train.text.corpus import open_corpus
 from tuner.train.text.cursor import WINDOWS
 from tuner.train.use.samples import Samples
@@ -38,7 +40,8 @@ from tuner.train.use.samples import Samples
 class Place:
     """Where a trial runs: its own folder, the folder of corpora, the device (``cpu``, ``cuda:0``), CPU threads.
 
-    ``notes`` keeps what was measured on this machine; ``.machine`` beside the corpora where it is None.
+    ``notes`` keeps what was measured on this machine; ``.machine`` beside the corpora where it is None. The trial may
+    take ``memory`` bytes (None: what there is) and computes a step in ``parts`` micro-batches (None: as it finds).
     """
 
     folder: Path
@@ -46,6 +49,12 @@ class Place:
     device: str = "cpu"
     threads: int | None = None
     notes: Path | None = None
+    memory: int | None = None
+    parts: int | None = None
+
+    @property
+    def machine(self) -> Path:
+        return self.notes or self.corpora.parent / MACHINE
 
 
 class Stretches(L.LightningModule):
@@ -83,6 +92,7 @@ def fit(
     Raises:
         DataError: the corpus cannot be built.
         CheckpointError: a checkpoint belongs to another trial.
+        TooLargeError: it took more than ``place.memory``.
     """
     place.folder.mkdir(parents=True, exist_ok=True)
     with _alone(place.folder, link):
@@ -96,13 +106,17 @@ def fit(
         counts = shape(spec.model, info.vocab, spec.data.context)
         meter = Meter(spec.budget, spec.tokens_per_step, counts.flops_per_token, milestones)
         sound = checkpoint.sound(place.folder)
-        setting = _recorded(sound[0], spec, info) if sound else _settled(spec, info.vocab, meter.steps, place, link)
+        if sound:
+            setting = _recorded(sound[0], spec, info, place.parts)
+        else:
+            setting = _settled(spec, info.vocab, meter.steps, place, link)
         torch.manual_seed(spec.seed)
         module = GPTModule(spec, info.vocab, lambda: meter.progress).to(device)
         module.adopt(setting)
         facts = _facts(spec, info, counts, meter.steps, setting, device, code_version)
         writing = Samples(module.gpt, corpus.tokenizer, samples)
-        return _train(Life(module, meter, corpus, place.folder, link, facts, writing), sound)
+        capacity = Capacity(place.memory or sys.maxsize, device_kind(device), place.machine)
+        return _train(Life(module, meter, corpus, place.folder, link, facts, writing, capacity), sound)
 
 
 @contextlib.contextmanager
@@ -122,12 +136,15 @@ def _alone(folder: Path, link: Link) -> Iterator[None]:
 
 
 def _settled(spec: TrialSpec, vocab: int, steps: int | None, place: Place, link: Link) -> Setting:
-    notes = place.notes or place.corpora.parent / ".machine"
-    return settle(spec, vocab, steps, torch.device(place.device), notes, lambda why: link.preparing(Preparing(why)))
+    device = torch.device(place.device)
+    return settle(
+        spec, vocab, steps, device, place.machine, lambda why: link.preparing(Preparing(why)), parts=place.parts
+    )
 
 
-def _recorded(saved: checkpoint.Saved, spec: TrialSpec, info: CorpusInfo) -> Setting:
-    """How the trial of a checkpoint was computed: it goes on so, whatever this machine would choose now.
+def _recorded(saved: checkpoint.Saved, spec: TrialSpec, info: CorpusInfo, parts: int | None) -> Setting:
+    """How the trial of a checkpoint was computed: it goes on so, whatever this machine would choose now; in more
+    micro-batches only where memory has not sufficed.
 
     Raises:
         CheckpointError: it is another trial's, or was trained on other data.
@@ -143,7 +160,7 @@ def _recorded(saved: checkpoint.Saved, spec: TrialSpec, info: CorpusInfo) -> Set
                 f"{saved.folder}: was trained on other data ({name} {facts[name]}, now {fingerprint}); "
                 "restore the text or start a study with a new name."
             )
-    return Setting(facts["precision"], facts["compile"], facts["accumulate"])
+    return Setting(facts["precision"], facts["compile"], max(facts["accumulate"], parts or 1))
 
 
 def _train(life: Life, sound: Sequence[checkpoint.Saved]) -> Outcome:

@@ -16,10 +16,12 @@ from lightning.pytorch.callbacks import Callback
 
 from tuner.spec.records import Measurement, Outcome, Preparing, Started, State, Verdict
 from tuner.train import checkpoint
-from tuner.train.device import peak_memory_mb
+from tuner.train.machine.capacity import Capacity, TooLargeError
+from tuner.train.machine.device import peak_memory_mb
 from tuner.train.meter import Meter
 from tuner.train.model.memory import evaluation_tokens
 from tuner.train.model.module import GPTModule
+from tuner.train.past import Past
 from tuner.train.text.corpus import Corpus
 from tuner.train.text.cursor import evaluation_windows
 from tuner.train.use.samples import Samples
@@ -55,12 +57,14 @@ class Life(Callback):
         link: Link,
         facts: dict[str, Any],
         samples: Samples,
+        capacity: Capacity,
     ) -> None:
         self.module, self.meter, self.corpus, self.folder, self.link = module, meter, corpus, folder, link
-        self.samples = samples
+        self.samples, self.capacity, self._fits = samples, capacity, False
         self.record = {"trial": module.spec.as_data(), "facts": facts}
         info = corpus.info
         self.tokens_per_byte = info.tokens[1] / info.bytes[1]
+        self.past = Past(info.vocab)
         self.outcome: Outcome | None = None
         self.last: checkpoint.Saved | None = None
         self.best: checkpoint.Saved | None = None
@@ -73,7 +77,9 @@ class Life(Callback):
         for saved in reversed(sound):
             self._consider(saved)
         self.last = sound[0]
-        self.module.restore(*checkpoint.load(self.last))
+        weights, state = checkpoint.load(self.last)
+        self.module.restore(weights, state)
+        self.past.lowest = state.get("lowest_row", math.inf)
         self.meter.restore(self.last.spent, self.last.reached)
         self.samples.resume(self.last.spent.seconds)
         if self.last.last is not None:
@@ -82,6 +88,8 @@ class Life(Callback):
     def stepped(self) -> bool:
         """Count a step; is there anything to do before the next one?"""
         self.meter.step()
+        if not self._fits:  # one real step: the weights, gradients and moments of this shape all exist now
+            self._weigh()
         return self.meter.row_due or self.meter.due is not None or self.link.interrupted()
 
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
@@ -100,8 +108,8 @@ class Life(Callback):
         metrics: dict[str, float] = {}
         if self.meter.row_due:
             train_loss = self.module.take_loss()
-            if not math.isfinite(train_loss):
-                self.outcome = Outcome(State.DIVERGED, f"training loss {train_loss} at step {self.meter.spent.steps}")
+            if (why := self.past.departure(train_loss)) is not None:
+                self.outcome = Outcome(State.DIVERGED, f"{why}, at step {self.meter.spent.steps}")
                 return
             metrics = {
                 "train_loss": train_loss,
@@ -123,6 +131,9 @@ class Life(Callback):
             loss = metrics["val_loss"]
             self.outcome = Outcome(State.DIVERGED, f"validation loss {loss} at milestone {self.meter.due}")
             return
+        self._weigh()
+        if self.meter.due == 1:  # its evaluation was the last thing that could have taken more
+            self._remember(int(peak_memory_mb(self.module.device) * 1e6))
         samples = self.samples.draw(self.meter.spent.seconds, last=self.meter.done)
         while (milestone := self.meter.due) is not None and self.outcome is None:
             self._milestone(milestone, metrics, samples)
@@ -133,6 +144,21 @@ class Life(Callback):
         measurement = replace(self._measured(metrics, milestone), samples=samples)
         self._save(measurement)
         self._obey(self.link.report(measurement))
+
+    def _weigh(self) -> None:
+        """Hold the peak memory against what the trial may take.
+
+        Raises:
+            TooLargeError: it took more; the machine's notes remember it.
+        """
+        taken = int(peak_memory_mb(self.module.device) * 1e6)
+        if taken > self.capacity.limit:
+            self._remember(taken)
+            raise TooLargeError(taken, self.capacity.limit)
+        self._fits = True
+
+    def _remember(self, taken: int) -> None:
+        self.capacity.learn(self.module.spec, self.corpus.info.vocab, self.module.setting.accumulate, taken)
 
     def _obey(self, verdict: Verdict) -> None:
         match verdict:
@@ -178,7 +204,7 @@ class Life(Callback):
         self.last = checkpoint.save(
             self.folder,
             self.module.gpt.state_dict(),
-            self.module.training_state(),
+            {**self.module.training_state(), "lowest_row": self.past.lowest},
             self.record,
             self.meter.spent,
             self.meter.reached,

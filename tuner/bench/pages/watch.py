@@ -8,7 +8,7 @@ import contextlib
 import shutil
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,7 @@ from tuner.spec.study import StudySpec
 from tuner.tracking.base import NullTracker
 
 PAGES = ("overview", "trials", "parameters", "compare", "trial")
-CASE = Case(depth=4, width=128, batch=12, context=64, steps=300)
+CASE = Case(depth=4, width=128, batch=12, context=64, steps=1200)  # 40 s a trial: shorter ones scatter by 5 %
 WORKERS, TRIALS, MILESTONES = 2, 4, 10
 BEFORE = 200  # simulated trials that the study has already, so that the pages have something to draw
 TARGET = 0.98
@@ -34,11 +34,13 @@ SETTLE_S = 4.0
 @dataclass(frozen=True)
 class Watched:
     """A run of the study: training tokens a second of all its trials together; what the watching took meanwhile:
-    the server's processor seconds a minute, and a page's messages to it a minute (None where nobody watched).
+    processor seconds a minute of the server and of the browsers, and a page's messages to the server a minute
+    (None where nobody watched).
     """
 
     rate: float
     server: float | None = None
+    browsers: float | None = None
     asked: float | None = None
 
 
@@ -85,7 +87,10 @@ def compare_watching(browsers: int, pairs: int, by_page: bool) -> None:
 
 
 def _cost(watched: Watched) -> str:
-    return f"server {watched.server:.1f} processor s/min, each page asked it {watched.asked:.0f} times a minute"
+    return (
+        f"processor s/min: server {watched.server:.1f}, browsers {watched.browsers:.1f}; "
+        f"each page asked {watched.asked:.0f} times a minute"
+    )
 
 
 def _spec() -> StudySpec:
@@ -109,12 +114,19 @@ def _run(spec: StudySpec, pages: Sequence[str]) -> Watched:
     try:
         if not pages:
             return Watched(run_study(spec, WORKERS, 1, NullTracker(), runs, url).rate)
+        before = _children()
         with serving_process(folder) as (address, process), _watching(address, spec.name, pages) as open_pages:
-            began, spent, asked = time.monotonic(), _seconds(process.pid), _asked(open_pages)
+            watchers = _children() - before - {process.pid}
+            began, asked = time.monotonic(), _asked(open_pages)
+            server, browsers = _seconds([process.pid]), _seconds(watchers)
             rate = run_study(spec, WORKERS, 1, NullTracker(), runs, url).rate
             minutes = (time.monotonic() - began) / 60
-            server = (_seconds(process.pid) - spent) / minutes
-            return Watched(rate, server, (_asked(open_pages) - asked) / minutes / len(pages))
+            return Watched(
+                rate,
+                (_seconds([process.pid]) - server) / minutes,
+                (_seconds(watchers) - browsers) / minutes,
+                (_asked(open_pages) - asked) / minutes / len(pages),
+            )
     finally:
         shutil.rmtree(folder)
 
@@ -140,8 +152,16 @@ def _asked(pages: Sequence[Any]) -> int:
     return sum(int(page.evaluate("tunerSent")) for page in pages)
 
 
-def _seconds(pid: int) -> float:
-    """Processor seconds of a process and what it started, so far."""
-    whole = psutil.Process(pid)
-    times = [one.cpu_times() for one in (whole, *whole.children(recursive=True))]
-    return float(sum(one.user + one.system for one in times))
+def _children() -> set[int]:
+    return {one.pid for one in psutil.Process().children()}
+
+
+def _seconds(pids: Collection[int]) -> float:
+    """Processor seconds of processes and of all that they started, so far."""
+    seconds = 0.0
+    for whole in map(psutil.Process, pids):
+        for one in (whole, *whole.children(recursive=True)):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                times = one.cpu_times()
+                seconds += times.user + times.system
+    return seconds

@@ -45,7 +45,7 @@ def make_demo(url: str, runs: Path) -> str:
         claim(folder, search.id, None)
         hands = SimulatedWorkers(2)
         tracker = Spooler(folder, lambda sentence: None)
-        Driver(spec, search, hands, tracker, Silent(), folder, runs / ".corpora", "none", hands.clock).run()
+        Driver(spec, search, hands, tracker, Silent(), folder, runs / ".corpora", "none", clock=hands.clock).run()
         tracker.close()
     return NAME
 

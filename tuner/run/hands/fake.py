@@ -10,7 +10,7 @@ import math
 import random
 from collections.abc import Callable, Iterator
 
-from tuner.run.hands.link import Message, TrialJob
+from tuner.run.hands.link import Exhausted, Message, TrialJob
 from tuner.run.hands.workers import Died, Event
 from tuner.spec.records import Measurement, Outcome, Spent, Started, State, Value, Verdict
 from tuner.spec.trial import TrialSpec
@@ -76,7 +76,7 @@ class FakeWorkers:
             return []
         self.now, _, event = heapq.heappop(self._queue)
         match event.message:
-            case Outcome() | Died():
+            case Outcome() | Exhausted() | Died():
                 del self._stories[event.number]
             case Measurement(milestone=int()):
                 pass  # waits for the verdict

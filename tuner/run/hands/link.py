@@ -17,7 +17,10 @@ from tuner.spec.trial import TrialSpec
 
 @dataclass(frozen=True)
 class TrialJob:
-    """Train one trial in ``folder``; ``corpora`` holds the tokenised texts; it writes ``samples`` at milestones."""
+    """Train one trial in ``folder``; ``corpora`` holds the tokenised texts; it writes ``samples`` at milestones.
+
+    It may take ``memory`` bytes (None: what there is); a step has ``parts`` micro-batches (None: as it finds).
+    """
 
     number: int
     spec: TrialSpec
@@ -26,6 +29,8 @@ class TrialJob:
     corpora: Path
     code_version: str
     samples: int = 0
+    memory: int | None = None
+    parts: int | None = None
 
 
 @dataclass(frozen=True)
@@ -77,8 +82,16 @@ class Interrupt:
     """From the driver: finish the step, write a checkpoint, leave."""
 
 
-Message = Preparing | Started | Measurement | Outcome
-"""What a worker says, in this order: any Preparing, one Started, Measurements, one Outcome."""
+@dataclass(frozen=True)
+class Exhausted:
+    """From a worker whose trial did not fit into memory: why, in words; ``known`` if the machine's notes have it."""
+
+    reason: str
+    known: bool
+
+
+Message = Preparing | Started | Measurement | Outcome | Exhausted
+"""What a worker says, in this order: any Preparing, one Started, Measurements; one Outcome or Exhausted."""
 
 
 class PipeLink:

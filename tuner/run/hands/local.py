@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from tuner.run.hands.link import DevicesJob, Interrupt, TrialJob
+from tuner.run.hands.link import DevicesJob, Exhausted, Interrupt, TrialJob
 from tuner.run.hands.worker import PRELOAD, work
 from tuner.run.hands.workers import Died, Event
 from tuner.spec.errors import TunerError
@@ -77,6 +77,7 @@ class _Running:
     process: BaseProcess
     pipe: Connection
     slot: int
+    kills: int
 
 
 class LocalWorkers:
@@ -94,7 +95,7 @@ class LocalWorkers:
         used = {running.slot for running in self._running.values()}
         slot = next(slot for slot in range(self.slots) if slot not in used)
         process, pipe = _spawn(job, self.devices[slot], self.threads)
-        self._running[job.number] = _Running(process, pipe, slot)
+        self._running[job.number] = _Running(process, pipe, slot, memory_kills())
 
     def wait(self, timeout: float) -> list[Event]:
         by_pipe = {running.pipe: number for number, running in self._running.items()}
@@ -111,11 +112,12 @@ class LocalWorkers:
             while running.pipe.poll():
                 message = running.pipe.recv()
                 events.append(Event(number, message))
-                if isinstance(message, Outcome):
+                if isinstance(message, Outcome | Exhausted):
                     self._free(number)
                     return events
         except (EOFError, OSError):
-            events.append(Event(number, Died(self._free(number))))
+            code = self._free(number)
+            events.append(Event(number, Died(code, memory=memory_kills() > running.kills)))
         return events
 
     def _free(self, number: int) -> int:
@@ -147,6 +149,15 @@ class LocalWorkers:
     def pids(self) -> dict[int, int]:
         """Trial -> process id of its worker."""
         return {number: running.process.pid or 0 for number, running in self._running.items()}
+
+
+def memory_kills() -> int:
+    """How often the kernel has ended a process of this machine for want of memory; 0 where it does not say (Linux)."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/vmstat").read_text().splitlines():
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+    return 0
 
 
 def devices() -> dict[str, str]:

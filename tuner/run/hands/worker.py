@@ -11,7 +11,7 @@ import signal
 import traceback
 from multiprocessing.connection import Connection
 
-from tuner.run.hands.link import DataJob, DevicesJob, ExamineJob, Job, PipeLink, ProveJob, TrialJob, WriteJob
+from tuner.run.hands.link import DataJob, DevicesJob, ExamineJob, Exhausted, Job, PipeLink, ProveJob, TrialJob, WriteJob
 from tuner.spec.errors import DataError, TunerError
 from tuner.spec.records import Outcome, State
 
@@ -34,7 +34,7 @@ def work(job: Job, pipe: Connection, device: str, threads: int | None) -> None:
         case DataJob():
             link.send(_prepare(job, link))
         case DevicesJob():
-            from tuner.train.device import devices
+            from tuner.train.machine.device import devices
 
             link.send(devices())
         case ExamineJob():
@@ -48,20 +48,23 @@ def work(job: Job, pipe: Connection, device: str, threads: int | None) -> None:
     pipe.close()
 
 
-def _train(job: TrialJob, link: PipeLink, device: str, threads: int | None) -> Outcome:
-    from tuner.train.device import is_out_of_memory
+def _train(job: TrialJob, link: PipeLink, device: str, threads: int | None) -> Outcome | Exhausted:
     from tuner.train.fit import Place, fit
+    from tuner.train.machine.capacity import TooLargeError
+    from tuner.train.machine.device import is_out_of_memory
 
-    place = Place(job.folder, job.corpora, device, threads)
+    place = Place(job.folder, job.corpora, device, threads, memory=job.memory, parts=job.parts)
     try:
         return fit(job.spec, job.milestones, place, link, job.code_version, job.samples)
     except DataError as error:  # the text as written was read before: what was searched does not fit it
         return Outcome(State.INFEASIBLE, str(error))
+    except TooLargeError as error:
+        return Exhausted(str(error), known=True)
     except Exception as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             return Outcome(State.INTERRUPTED, f"no room on the disk for {error.filename or job.folder}")
         if is_out_of_memory(error):
-            return Outcome(State.INFEASIBLE, f"out of memory on {device}: {_first_line(error)}")
+            return Exhausted(f"out of memory on {device}: {_first_line(error)}", known=False)
         job.folder.mkdir(parents=True, exist_ok=True)
         (job.folder / "error.txt").write_text(traceback.format_exc())
         return Outcome(State.FAILED, f"{type(error).__name__}: {_first_line(error)}")

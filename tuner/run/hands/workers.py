@@ -13,9 +13,17 @@ from tuner.spec.records import Verdict
 
 @dataclass(frozen=True)
 class Died:
-    """A worker ended without an outcome: its exit code, negative for a signal."""
+    """A worker ended without an outcome: its exit code, negative for a signal; ``memory`` where the kernel ended
+    something for want of memory meanwhile.
+    """
 
     exit_code: int
+    memory: bool = False
+
+    @property
+    def exhausted(self) -> bool:
+        """Killed because memory ran out, as far as can be known."""
+        return self.memory and self.exit_code == -9
 
     @property
     def killed(self) -> bool:
@@ -36,6 +44,8 @@ class Died:
             -11: "SIGSEGV",
             -15: "SIGTERM",
         }
+        if self.exhausted:
+            return "the worker was killed by the kernel (SIGKILL) because memory ran out"
         if self.exit_code == -9:
             return "the worker was killed (SIGKILL): by hand, or by the kernel because memory ran out"
         if self.exit_code < 0:

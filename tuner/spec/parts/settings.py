@@ -47,6 +47,7 @@ class StudySettings(Frozen):
     tracking: Annotated[str, Field(min_length=1)] | None = None  # an MLflow URI; None: sqlite:///mlflow.db
     repeats: RepeatSettings | None = None  # beyond ``trials``, once those are done; None: the winner is seen once
     keep: Count = 3  # the best so many trials keep their checkpoints
+    memory: Literal["auto"] | Size = "auto"  # bytes one trial may take; auto: its share of what is free
     disk: Size | None = None  # bytes all checkpoints of the study may take
     max_failures: Count = 5  # so many in a row stop the study
     samples: Annotated[Int, Field(ge=0, le=16)] = 2  # texts a trial writes at its milestones; 0: none

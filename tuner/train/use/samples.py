@@ -11,7 +11,7 @@ import torch
 
 from tuner.spec.errors import DataError
 from tuner.spec.parts.sampling import Sampling
-from tuner.train.device import is_out_of_memory
+from tuner.train.machine.device import is_out_of_memory
 from tuner.train.model.gpt import GPT
 from tuner.train.text.tokenizer import Tokenizer
 from tuner.train.use.generate import generate

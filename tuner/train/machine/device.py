@@ -11,8 +11,9 @@ import resource
 import sys
 from pathlib import Path
 
-import psutil
 import torch
+
+from tuner.train.machine.capacity import available_bytes
 
 
 def devices() -> dict[str, str]:
@@ -41,7 +42,7 @@ def free_bytes(device: torch.device) -> int:
     """Memory that a new trial could take now: the device's own where it has some, else the host's."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    return int(psutil.virtual_memory().available)
+    return available_bytes()
 
 
 def wait_for(device: torch.device) -> None:

@@ -14,10 +14,12 @@ from typing import Literal, NamedTuple
 import torch
 
 from tuner.spec.trial import TrialSpec
-from tuner.train.device import free_bytes, trim, wait_for
+from tuner.train.machine.capacity import SHARE as CAPACITY
+from tuner.train.machine.capacity import divisions
+from tuner.train.machine.device import free_bytes, trim, wait_for
+from tuner.train.machine.notes import Note, Times
 from tuner.train.model.memory import memory_bytes
 from tuner.train.model.module import GPTModule, Setting
-from tuner.train.notes import Note, Times
 
 FASTER = 1.1  # times as fast as the plain way, or the plain way it is: less may be noise
 SHARE = 0.02  # of a trial's training time: what a comparison may take; a shorter trial goes without
@@ -27,7 +29,6 @@ TURNS = 7
 HOPELESS = 1.5  # times as slow after two turns: no third one (a single turn may have been disturbed)
 COMPILING = 35.0  # seconds; 15 to 35 were measured on two cores
 WORTH = 40  # compiling is tried in trials that train so many times as long: it is paid for twice, here and in the trial
-MEMORY = 0.8  # of the free memory: what the estimate of a trial may fill
 
 
 class Way(NamedTuple):
@@ -41,16 +42,25 @@ class Way(NamedTuple):
 
 
 def settle(
-    spec: TrialSpec, vocab: int, steps: int | None, device: torch.device, notes: Path, say: Callable[[str], None]
+    spec: TrialSpec,
+    vocab: int,
+    steps: int | None,
+    device: torch.device,
+    notes: Path,
+    say: Callable[[str], None],
+    parts: int | None = None,
 ) -> Setting:
     """How the trial's steps are computed here; ``say`` hears why, where anything was ``auto``.
 
-    ``steps`` are those of the budget, None where it is in seconds; ``notes`` is the folder of this machine's notes.
+    ``steps`` are those of the budget, None where it is in seconds; ``notes`` is the folder of this machine's notes;
+    ``parts`` micro-batches a step where that is settled already.
 
     Raises:
         torch.OutOfMemoryError: a GPU cannot take the smallest micro-batch that is allowed.
     """
-    divisors = [spec.accumulate] if spec.accumulate != "auto" else micro_batches(spec, vocab, free_bytes(device))
+    if spec.accumulate != "auto":
+        parts = spec.accumulate
+    divisors = micro_batches(spec, vocab, free_bytes(device)) if parts is None else [parts]
     for accumulate in divisors:
         try:
             times, failure = _times(spec, accumulate, vocab, steps, device, notes)
@@ -70,9 +80,11 @@ def micro_batches(spec: TrialSpec, vocab: int, free: int) -> list[int]:
 
     Where none fits, as many as there are sequences: estimates may be wrong.
     """
-    small = [d for d in range(1, math.isqrt(spec.batch) + 1) if spec.batch % d == 0]
-    divisors = sorted({*small, *(spec.batch // d for d in small)})
-    fitting = [d for d in divisors if memory_bytes(spec.model_copy(update={"accumulate": d}), vocab) <= MEMORY * free]
+    fitting = [
+        parts
+        for parts in divisions(spec)
+        if memory_bytes(spec.model_copy(update={"accumulate": parts}), vocab) <= CAPACITY * free
+    ]
     return fitting or [spec.batch]
 
 

@@ -16,7 +16,7 @@ from filelock import FileLock
 
 from tuner.spec.parts.scalars import digest
 from tuner.spec.trial import TrialSpec
-from tuner.train.device import device_kind
+from tuner.train.machine.device import device_kind
 
 Times = dict[str, float]
 """Least seconds of one step, by the way it is computed ("fp32", "bf16 compiled")."""

@@ -1,0 +1,116 @@
+"""What a trial takes of a machine's memory: foretold, or remembered from a real one; and in how many parts it fits.
+Arithmetic and small notes; torch is not needed, so a driver can ask before any worker exists.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from tuner.spec.parts.scalars import digest
+from tuner.spec.trial import TrialSpec
+from tuner.train.model.memory import memory_bytes
+
+SHARE = 0.8
+"""Of the free memory: what trials may fill together where nothing is said."""
+
+MACHINE = ".machine"
+"""The folder of a machine's notes, beside its corpora."""
+
+_CGROUPS = (
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+)
+
+
+class TooLargeError(Exception):
+    """A trial took more memory than it may: ``taken`` bytes."""
+
+    def __init__(self, taken: int, limit: int) -> None:
+        super().__init__(f"it took {taken / 1e6:,.0f} MB of memory and may take {limit / 1e6:,.0f} MB")
+        self.taken = taken
+
+
+def available_bytes() -> int:
+    """Host memory that new processes could take now: the machine's, or what a container has left of its own."""
+    free = int(psutil.virtual_memory().available)
+    for limit, used in _CGROUPS:
+        with suppress(OSError, ValueError):  # "max", or no such group
+            free = min(free, max(0, int(Path(limit).read_text()) - int(Path(used).read_text())))
+    return free
+
+
+def limit_of(wanted: int | str, slots: int, accelerated: bool) -> int | None:
+    """Bytes that one of ``slots`` trials may take: as wanted, else its share of the free memory; None where a GPU's
+    own memory decides, which only a worker can ask for.
+    """
+    if isinstance(wanted, int):
+        return wanted
+    return None if accelerated else int(SHARE * available_bytes() / slots)
+
+
+def divisions(spec: TrialSpec) -> list[int]:
+    """The numbers of micro-batches that a step of the trial may have, fewest first."""
+    if spec.accumulate != "auto":
+        return [spec.accumulate]
+    small = [d for d in range(1, math.isqrt(spec.batch) + 1) if spec.batch % d == 0]
+    return sorted({*small, *(spec.batch // d for d in small)})
+
+
+def finer(spec: TrialSpec, parts: int) -> int | None:
+    """The next number of micro-batches, each at most half as large as one of ``parts``; None where there is none."""
+    return next((more for more in divisions(spec) if more >= 2 * parts), None)
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """What a trial may take, ``limit`` bytes, on a kind of device; ``notes`` is the folder of this machine's notes."""
+
+    limit: int
+    kind: str
+    notes: Path
+
+    def parts(self, spec: TrialSpec, vocab: int) -> int | None:
+        """The fewest micro-batches a step with which the trial fits; None where it never does."""
+        return next((parts for parts in divisions(spec) if self.needed(spec, vocab, parts) <= self.limit), None)
+
+    def needed(self, spec: TrialSpec, vocab: int, parts: int) -> int:
+        """Peak bytes of the trial with so many micro-batches a step: as a real one of its shape took here, else as
+        estimated.
+        """
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            return int(json.loads(self._note(spec, vocab, parts).read_text())["bytes"])
+        return memory_bytes(spec.model_copy(update={"accumulate": parts}), vocab)
+
+    def learn(self, spec: TrialSpec, vocab: int, parts: int, taken: int) -> None:
+        """Remember what a real trial of this shape took, at its fullest. A disk that is full forgets it."""
+        path = self._note(spec, vocab, parts)
+        about = _about(self.kind, spec, vocab, parts)
+        with suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            fresh = path.with_suffix(f".{os.getpid()}")
+            fresh.write_text(json.dumps({"about": about, "bytes": taken}, indent=1))
+            fresh.replace(path)
+
+    def _note(self, spec: TrialSpec, vocab: int, parts: int) -> Path:
+        return self.notes / f"memory-{digest(_about(self.kind, spec, vocab, parts))[:24]}.json"
+
+
+def _about(kind: str, spec: TrialSpec, vocab: int, parts: int) -> dict[str, object]:
+    return {
+        "device": kind,
+        "model": spec.model.model_dump(mode="json"),
+        "vocab": vocab,
+        "context": spec.data.context,
+        "batch": spec.batch,
+        "micro_batch": spec.batch // parts,
+        "optimizer": spec.optim.kind,
+        "precision": spec.precision,
+        "compile": spec.compile,
+    }

@@ -1,0 +1,35 @@
+"""A trial's own past: the lowest training loss so far, and when a loss has left it for good.
+Numbers only; what becomes of a trial that diverged is decided in life.py.
+"""
+
+from __future__ import annotations
+
+import math
+
+MARGIN = 1.0
+"""Nats above the lowest row from which on a loss may have diverged: rows of few steps scatter by less."""
+
+SHARE = 0.5
+"""Of what was gained on knowing nothing (the logarithm of the vocabulary): who has lost more has diverged."""
+
+
+class Past:
+    """The rows of one trial; ``lowest`` is their least mean training loss, in nats a token."""
+
+    def __init__(self, vocab: int, lowest: float = math.inf) -> None:
+        self.nothing, self.lowest = math.log(vocab), lowest
+
+    def departure(self, loss: float) -> str | None:
+        """Take a row's mean training loss in; why the trial has diverged, None where it has not.
+
+        It has where the loss is not finite, or lies more than ``MARGIN`` above the lowest row and has lost more than
+        ``SHARE`` of what that row had gained on the logarithm of the vocabulary. Spikes pass: a row is the mean of a
+        hundredth or so of the trial.
+        """
+        if not math.isfinite(loss):
+            return f"training loss {loss}"
+        past = min(self.lowest, self.nothing)
+        if loss > past + max(MARGIN, SHARE * (self.nothing - past)):
+            return f"training loss {loss:.3f} has left its own past, which was down to {past:.3f}"
+        self.lowest = min(self.lowest, loss)
+        return None
