@@ -19,7 +19,7 @@ from tuner.bench.pages.studies import make_study, simulated_spec
 from tuner.cli.main import app
 from tuner.search.asktell import Search
 from tuner.search.history import StudyRecord
-from tuner.search.storage import open_storage
+from tuner.search.store.storage import open_storage
 from tuner.spec.study import StudySpec
 
 STATES = {"complete", "pruned", "failed", "diverged", "infeasible"}

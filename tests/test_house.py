@@ -52,7 +52,14 @@ def test_doors_open_without_what_is_heavy(code: str, tmp_path: Path) -> None:
 
 
 def test_the_driver_never_loads_torch(tmp_path: Path) -> None:
-    rooms = ("run.driver", "run.hands.local", "study.screen", "analysis.table", "tracking.tracker", "promotion.promote")
+    rooms = (
+        "run.driver",
+        "run.hands.local",
+        "study.show.screen",
+        "analysis.table",
+        "tracking.tracker",
+        "promotion.promote",
+    )
     code = "".join(f"import tuner.{room}; " for room in rooms)
     assert loaded(code, tmp_path) <= {"optuna", "sqlalchemy"}
 

@@ -164,7 +164,7 @@ def _settings(reading: Reading, trial: Any) -> Html:
     point = yaml.safe_dump(dict(trial.point), sort_keys=False) if trial.point else "# nothing: no space"
     chosen = [tag("p", "What the search chose:", class_="meta"), code(point, "What the search chose, as YAML")]
     try:
-        whole = StudySpec.model_validate(reading.record.spec).resolve(trial.point).as_data()
+        whole = StudySpec.stored(reading.record.spec).resolve(trial.point).as_data()
     except (TunerError, ValueError) as error:
         said = f"The whole trial cannot be resolved by this version of tuner: {str(error).splitlines()[0]}"
         return many([*chosen, tag("p", said)])

@@ -178,7 +178,7 @@ def _config(snapshot: Snapshot, trial: Any) -> None:
     st.caption("What the search chose")
     st.code(yaml.safe_dump(point, sort_keys=False).strip() if point else "nothing: no space", language=None)
     try:
-        whole = StudySpec.model_validate(snapshot.record.spec).resolve(trial.point).as_data()
+        whole = StudySpec.stored(snapshot.record.spec).resolve(trial.point).as_data()
     except (TunerError, ValueError) as error:
         note(f"The whole trial cannot be resolved by this version of tuner: {str(error).splitlines()[0]}", "warning")
         return

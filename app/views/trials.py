@@ -16,9 +16,10 @@ from app.filters import kept, widgets
 from app.page import study_page, theme, unfinished
 from app.parts import data_behind, loss_column, number, picture, plain, setting_column, short_names, state_words
 from app.source import Snapshot
+from tuner.analysis.prefixes import truncated
 from tuner.analysis.study.frame import budget_at
 from tuner.analysis.study.ranking import hidden, leaderboard
-from tuner.analysis.trials.pareto import COSTS, SAID, bargain, pareto, unweighed
+from tuner.analysis.trials.pareto import COSTS, SAID, bargain, hypervolume, pareto, unweighed
 from tuner.analysis.trials.sampling import front_left_out
 
 COMPARE, TRIAL = (str(Path(__file__).with_name(name)) for name in ("compare.py", "trial.py"))
@@ -45,6 +46,8 @@ def draw() -> None:
     if found.empty:
         _none(snapshot, board, blame, milestone)
         return
+    if at is not None and (warning := truncated(record.spec)):
+        st.caption(warning)
     _verdict(found, snapshot, milestone)
     _table(found, snapshot, milestone)
     st.caption(_hiding(snapshot, board, found, at))
@@ -166,7 +169,8 @@ def _downloads(found: pd.DataFrame, snapshot: Snapshot) -> None:
 def _against_cost(snapshot: Snapshot) -> None:
     """Every complete trial by its loss and what it cost; the filters above do not reach here."""
     st.subheader("Loss against cost", anchor=False)
-    cost = link.choice("Cost", COSTS, "cost", COSTS[0], lambda one: SAID[one].capitalize())
+    wanted = snapshot.record.spec["study"].get("against") or COSTS[0]
+    cost = link.choice("Cost", COSTS, "cost", wanted, lambda one: SAID[one].capitalize())
     table = pareto(snapshot.frame, cost, snapshot.band)
     if sentence := unweighed(table, cost):
         st.text(sentence)
@@ -174,6 +178,8 @@ def _against_cost(snapshot: Snapshot) -> None:
     on_front = int(table["on_front"].sum())
     none = f"No trial within ±{snapshot.band:.2g} of the best is clearly cheaper by its {SAID[cost]}."
     st.text(bargain(table, cost, snapshot.band) or none)
+    if (share := hypervolume(table)) is not None:
+        st.text(f"Hypervolume: {share:.0%} of the box between the best and the worst in loss and {SAID[cost]}.")
     words = f"{len(table)} complete trials by {SAID[cost]}; {on_front} of them are beaten by none in loss and cost."
     picture(front.pareto(table, cost, snapshot.record.metric, theme()), words)
     st.caption(

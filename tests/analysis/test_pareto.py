@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import pandas as pd
 import pytest
 from analysis_helpers import histories, study, trial
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tuner.analysis.study.frame import frame
-from tuner.analysis.trials.pareto import COSTS, bargain, pareto, unweighed
+from tuner.analysis.trials.pareto import COSTS, bargain, hypervolume, pareto, unweighed
 
 
 def priced(*pairs: tuple[float | None, float | None]) -> Any:
@@ -99,3 +100,22 @@ def test_every_history_has_a_front_and_a_word(record: Any, cost: Any, band: floa
     table = pareto(frame(record), cost, band)
     assert table["on_front"].any() == (not table.empty)
     assert isinstance(bargain(table, cost, band), str)
+
+
+def test_the_hypervolume_is_the_share_of_the_box_that_the_front_dominates() -> None:
+    def share(points: list[tuple[float, float]]) -> float | None:
+        table = pd.DataFrame(sorted(points, key=lambda point: (point[1], point[0])), columns=["value", "cost"])
+        return hypervolume(table)
+
+    assert share([(1.0, 1.0), (2.0, 2.0)]) == 1.0  # the best is the cheapest too
+    assert share([(2.0, 1.0), (1.0, 2.0)]) == 0.0
+    assert share([(3.0, 0.0), (2.0, 1.0), (1.0, 2.0)]) == 0.25
+    assert share([(3.0, 0.0), (1.0, 1.0), (2.0, 2.0)]) == 0.5
+    assert share([]) is share([(1.0, 1.0)]) is share([(1.0, 1.0), (1.0, 2.0)]) is None
+
+
+@settings(max_examples=25)
+@given(histories(), st.sampled_from(COSTS))
+def test_every_history_has_a_hypervolume_between_none_and_all(record: Any, cost: Any) -> None:
+    found = hypervolume(pareto(frame(record), cost))
+    assert found is None or 0 <= found <= 1 + 1e-9

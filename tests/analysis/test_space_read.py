@@ -19,7 +19,7 @@ from tuner.analysis.study.importance import disagree, fanova, importance, signs
 from tuner.analysis.widen import widened
 from tuner.search.asktell import Search
 from tuner.search.history import StudyRecord
-from tuner.search.storage import open_storage
+from tuner.search.store.storage import open_storage
 from tuner.spec.dimensions.dimension import ChoiceDim, FloatDim, IntDim
 from tuner.spec.dimensions.space import Space
 from tuner.spec.load import parse

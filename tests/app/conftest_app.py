@@ -12,8 +12,8 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from tuner.search.asktell import Search
-from tuner.search.storage import open_storage
-from tuner.search.url import DEFAULT_URL
+from tuner.search.store.storage import open_storage
+from tuner.search.store.url import DEFAULT_URL
 from tuner.spec.load import parse
 from tuner.spec.records import Measurement, Outcome, Spent, State
 

@@ -8,7 +8,7 @@ from conftest_app import Make, Open, words
 
 from tuner.promotion.gates import Answer, Result
 from tuner.promotion.ledger import Entry, Ledger, Stage
-from tuner.search.url import DEFAULT_URL
+from tuner.search.store.url import DEFAULT_URL
 
 CANDIDATE = {"study": "seen", "trial": 1, "metric": "val_loss", "value": 2.01, "budget": "400k tokens"}
 

@@ -18,7 +18,7 @@ from app.report.page import page
 from app.report.read import read
 from tuner.cli.main import app
 from tuner.search.asktell import Search
-from tuner.search.url import DEFAULT_URL
+from tuner.search.store.url import DEFAULT_URL
 from tuner.spec.records import Measurement, Outcome, Spent, State
 from tuner.tracking.spool import SPOOL, Spool
 

@@ -10,7 +10,7 @@ from tuner.run.driver import Driver
 from tuner.run.hands.local import LocalWorkers
 from tuner.search.asktell import Search
 from tuner.search.history import StudyRecord
-from tuner.search.storage import open_storage
+from tuner.search.store.storage import open_storage
 from tuner.spec.load import parse
 from tuner.spec.records import Measurement, Outcome, Point, Preparing, Started
 from tuner.tracking.base import NullTracker

@@ -15,7 +15,7 @@ from tuner.run.control.study import enqueue, prune, stop
 from tuner.run.driver import Ending
 from tuner.search.asktell import Search
 from tuner.search.requests import Request, Wish, answered, post
-from tuner.search.storage import open_storage
+from tuner.search.store.storage import open_storage
 from tuner.spec.errors import SpecError, StoreError
 from tuner.spec.load import parse
 

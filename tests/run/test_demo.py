@@ -11,7 +11,7 @@ import pytest
 from tuner.run.control.demo import NAME, make_demo, remove_demo
 from tuner.run.hands.landscape import loss_at, parameters
 from tuner.search.history import StudyRecord, read_study, study_names
-from tuner.search.storage import open_storage
+from tuner.search.store.storage import open_storage
 from tuner.spec.trial import TrialSpec
 from tuner.study.mirror import sync_studies
 from tuner.tracking.spool import SPOOL, read_spool

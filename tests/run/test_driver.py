@@ -17,7 +17,7 @@ from tuner.run.hands.fake import FakeWorkers
 from tuner.run.hands.link import Exhausted, Message, TrialJob
 from tuner.run.hands.workers import Died
 from tuner.search.asktell import Search
-from tuner.search.storage import MEMORY_URL, open_storage
+from tuner.search.store.storage import MEMORY_URL, open_storage
 from tuner.spec.errors import StoreError, StudyStoppedError
 from tuner.spec.load import parse
 from tuner.spec.records import Measurement, Outcome, Point, Preparing, Spent, Started, State
@@ -152,6 +152,23 @@ def test_what_cannot_fit_never_reaches_a_worker_and_what_ran_is_remembered(tmp_p
     )
 
 
+def test_a_trial_that_ran_before_is_not_judged_anew_by_the_memory_of_today(tmp_path: Path) -> None:
+    storage, hands = open_storage(MEMORY_URL), Interrupting(2, 12)
+    hands.driver = build(tmp_path, storage, hands)
+    hands.driver.fitting = Fitting(Capacity(10**12, "fake", tmp_path / "notes"), lambda trial: 1024)
+    assert hands.driver.run() is Ending.INTERRUPTED
+    left = [trial.number for trial in hands.driver.search.record().trials if trial.state == "running"]
+    assert left
+    again = Dying(2, {})
+    driver = build(tmp_path, storage, again, **{"study.trials": 3})
+    driver.fitting = Fitting(Capacity(1, "fake", tmp_path / "notes"), lambda trial: 1024)
+    with pytest.raises(StudyStoppedError):
+        driver.run()  # nothing new fits one byte
+    ends = {trial.number: trial.state for trial in driver.search.record().trials}
+    assert {ends[number] for number in left} <= {"complete", "pruned", "running"}
+    assert {(job.memory, job.parts) for job in again.jobs} == {(None, None)}
+
+
 def test_the_kernels_kill_feeds_the_estimate(tmp_path: Path) -> None:
     hands = Dying(1, {0: [Died(-9, memory=True)] * 2})
     driver = build(tmp_path, hands=hands, **{"study.trials": 1})
@@ -246,7 +263,7 @@ def test_single_failures_do_not_add_up(tmp_path: Path) -> None:
 
 def test_forbidden_points_are_told_as_infeasible_and_cost_nothing_of_the_total(tmp_path: Path) -> None:
     text = YAML + 'forbid: ["model.depth > 4"]\n'
-    driver = build(tmp_path, text=text)
+    driver = build(tmp_path, text=text, **{"study.sampler": "tpe"})
     driver.run()
     record = driver.search.record()
     infeasible = [t for t in record.trials if t.state == "infeasible"]
@@ -305,6 +322,20 @@ def test_interruptions_lose_and_double_nothing(cuts: list[int], slots: int) -> N
     assert [t.number for t in trials] == list(range(8))
 
 
+@pytest.mark.parametrize("over", [{}, {"study.sampler": "tpe", "study.pruner": "median"}], ids=["ours", "optuna's"])
+def test_trials_24_are_24_after_10_interruptions(tmp_path: Path, over: dict[str, str]) -> None:
+    storage = open_storage(MEMORY_URL)
+    for cut in range(6, 26, 2):
+        hands = Interrupting(2, cut)
+        hands.driver = build(tmp_path, storage, hands, **over)
+        assert hands.driver.run() is Ending.INTERRUPTED
+    driver = build(tmp_path, storage, FakeWorkers(2), **over)
+    assert driver.run() is Ending.COMPLETE
+    trials = driver.search.record().trials
+    assert [trial.number for trial in trials] == list(range(24))
+    assert {trial.state for trial in trials} <= {"complete", "pruned"}
+
+
 def test_one_worker_interrupted_decides_as_if_it_had_not_been(tmp_path: Path) -> None:
     whole = build(tmp_path, hands=FakeWorkers(1))
     whole.run()
@@ -334,8 +365,8 @@ def test_settings_that_change_no_trial_may_change(tmp_path: Path) -> None:
     assert len(driver.search.record().trials) == 4
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "gp", "random", "cmaes", "qmc"])
-@pytest.mark.parametrize("pruner", ["hyperband", "asha", "median", "none"])
+@pytest.mark.parametrize("sampler", ["bayes", "tpe", "gp", "random", "cmaes", "qmc"])
+@pytest.mark.parametrize("pruner", ["forecast", "hyperband", "asha", "median", "none"])
 def test_every_sampler_goes_with_every_pruner(tmp_path: Path, sampler: str, pruner: str) -> None:
     over = {"study.sampler": sampler, "study.pruner": pruner, "study.trials": 12}
     driver = build(tmp_path, **over)

@@ -9,8 +9,8 @@ import pytest
 from tuner.search.asktell import Search
 from tuner.search.kinds.pruners import PRUNERS
 from tuner.search.kinds.samplers import SAMPLERS, grid_points
-from tuner.search.storage import MEMORY_URL, open_storage
-from tuner.search.url import DEFAULT_URL
+from tuner.search.store.storage import MEMORY_URL, open_storage
+from tuner.search.store.url import DEFAULT_URL
 from tuner.spec.load import parse
 from tuner.spec.parts.settings import StudySettings
 from tuner.spec.records import Measurement, Outcome, Spent, State
@@ -163,7 +163,10 @@ def test_a_grid_misses_and_doubles_nothing_when_a_driver_dies_between_queue_and_
 
 
 def test_a_trial_without_its_values_gets_those_it_would_have_had() -> None:
-    whole = Search(parse(YAML), open_storage(MEMORY_URL)).ask()
+    whole = Search(parse(YAML), open_storage(MEMORY_URL))
+    both = [whole.ask(), whole.ask()]
     storage = open_storage(MEMORY_URL)
-    Search(parse(YAML), storage)._study.ask()  # and then its driver died
-    assert Search(parse(YAML), storage).unfinished() == [whole]
+    search = Search(parse(YAML), storage)
+    search.ask()
+    search._study.ask()  # and then its driver died
+    assert Search(parse(YAML), storage).unfinished() == both

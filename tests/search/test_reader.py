@@ -22,11 +22,11 @@ from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage
 from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from tuner.search import reader
 from tuner.search.asktell import Search
 from tuner.search.history import LATE_RUN, fanova_importance, parameter_importance, read_study
-from tuner.search.storage import MEMORY_URL, open_storage
-from tuner.search.url import DEFAULT_URL
+from tuner.search.store import reader
+from tuner.search.store.storage import MEMORY_URL, open_storage
+from tuner.search.store.url import DEFAULT_URL
 from tuner.spec.errors import StoreError
 from tuner.spec.load import parse
 
@@ -274,7 +274,9 @@ READ = [reader.STUDIES, reader.STUDY_FACTS, reader.TRIALS, reader.PARAMS, reader
 @pytest.mark.parametrize("ours", READ, ids=lambda table: table.name)
 def test_optunas_tables_are_what_the_reader_takes_them_for(ours: sqlalchemy.Table) -> None:
     theirs = models.BaseModel.metadata.tables.get(ours.name)
-    advice = f"Optuna's table '{ours.name}' has changed: mend tuner/search/reader.py, or have it read through Optuna."
+    advice = (
+        f"Optuna's table '{ours.name}' has changed: mend tuner/search/store/reader.py, or have it read through Optuna."
+    )
     assert theirs is not None, advice
     own = {column.name for column in theirs.primary_key if not column.foreign_keys}  # its rows' ids say nothing
     assert {column.name for column in theirs.columns} - own == {column.name for column in ours.columns} - own, advice

@@ -18,14 +18,14 @@ from hypothesis import strategies as st
 
 from tuner.search.asktell import Search
 from tuner.search.history import read_study, study_names
-from tuner.search.lock import study_lock
-from tuner.search.storage import MEMORY_URL, open_storage, sqlite_file
-from tuner.search.url import DEFAULT_URL, storage_url
+from tuner.search.store.lock import study_lock
+from tuner.search.store.storage import MEMORY_URL, open_storage, sqlite_file
+from tuner.search.store.url import DEFAULT_URL, storage_url
 from tuner.spec.errors import StoreError, StudyLockedError
 from tuner.spec.load import parse
 
 OPEN = (
-    "from tuner.search.storage import open_storage; from tuner.search.url import DEFAULT_URL;"
+    "from tuner.search.store.storage import open_storage; from tuner.search.store.url import DEFAULT_URL;"
     "open_storage(DEFAULT_URL, create=True); print('open')"
 )
 
@@ -112,7 +112,7 @@ def test_one_driver_a_study(tmp_path: Path) -> None:
 
 def test_a_dead_drivers_lock_is_free_at_once(tmp_path: Path) -> None:
     code = (
-        "from tuner.search.lock import *; import time\n"
+        "from tuner.search.store.lock import *; import time\n"
         f"with study_lock('{DEFAULT_URL}', 'a', Path('runs/a')): print('held', flush=True); time.sleep(60)"
     )
     (process,) = starts(1, code)

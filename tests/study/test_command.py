@@ -213,6 +213,52 @@ def test_a_finished_study_mirrors_what_mlflow_lacks(done: Done, tmp_path: Path) 
         assert store.execute("SELECT count(*) FROM runs").fetchone() == (6,)
 
 
+def test_a_study_begins_with_anothers_trials_and_goes_on_with_the_same_command(done: Done, tmp_path: Path) -> None:
+    folder = copy_of(done, tmp_path)
+    text = (folder / "small.yaml").read_text()
+    (folder / "new.yaml").write_text(text.replace("name: small", "name: new").replace("trials: 6", "trials: 1"))
+    first = run(folder, *TUNER, "study", "new.yaml", "--from", "small")
+    assert first.returncode == 0, first.stdout + first.stderr
+    assert "6 trials of small are trials of new too: taken over" in first.stdout
+    trials = json.loads(run(folder, *TUNER, "trials", "new", "--json").stdout)
+    assert len(trials) == 7
+    again = run(folder, *TUNER, "study", "new.yaml", "--from", "small")
+    assert (again.returncode, "is complete" in again.stdout) == (0, True)
+    (folder / "deep.yaml").write_text(text.replace("name: small", "name: deep").replace("depth: 1", "depth: 2"))
+    forked = run(folder, *TUNER, "fork", "small", "deep.yaml")
+    assert forked.returncode == 0, forked.stderr
+    said = " ".join(forked.stdout.split())
+    assert "its best points are tried first" in said
+    assert "model.depth: 1 there, 2 here" in said
+    assert "next: tuner study deep.yaml" in said
+    assert run(folder, *TUNER, "fork", "small", "deep.yaml").returncode == 0  # once more changes nothing
+    assert len(json.loads(run(folder, *TUNER, "trials", "deep", "--json").stdout)) == 3
+    assert run(folder, *TUNER, "fork", "small", "new.yaml").returncode == 3  # it has trials of its own
+
+
+def test_a_space_that_cannot_fit_says_so_before_and_ends_with_a_sentence(tmp_path: Path, text_file: Path) -> None:
+    (tmp_path / "small.yaml").write_text(yaml(text_file))
+    memory = ["--set", "study.memory=100 MB"]
+    plan = run(tmp_path, *STUDY, "small.yaml", "--dry-run", *memory)
+    assert "100% of the space does not fit" in " ".join(plan.stdout.split())
+    result = run(tmp_path, *STUDY, "small.yaml", *memory)
+    assert result.returncode not in (0, 130)
+    assert "study.memory" in " ".join(result.stderr.split())
+    assert "Traceback" not in result.stderr
+
+
+def test_a_total_in_seconds_ends_the_study_and_the_same_command_finds_it_complete(
+    tmp_path: Path, text_file: Path
+) -> None:
+    (tmp_path / "small.yaml").write_text(yaml(text_file, budget="60 s").replace("trials: 6", "trials: 50"))
+    first = run(tmp_path, *STUDY, "small.yaml", "--set", "study.totals={seconds: 6}")
+    assert first.returncode == 0, first.stdout + first.stderr
+    assert "total of 6 seconds is spent" in " ".join(first.stdout.split())
+    again = run(tmp_path, *STUDY, "small.yaml", "--set", "study.totals={seconds: 6}")
+    assert again.returncode == 0
+    assert "is complete" in again.stdout
+
+
 def test_a_dry_run_creates_nothing(tmp_path: Path, text_file: Path) -> None:
     (tmp_path / "small.yaml").write_text(yaml(text_file))
     result = run(tmp_path, *STUDY, "small.yaml", "--dry-run")

@@ -10,13 +10,13 @@ from rich.console import Console
 
 from tuner.analysis import words
 from tuner.search.asktell import Search
-from tuner.search.storage import MEMORY_URL, open_storage
+from tuner.search.store.storage import MEMORY_URL, open_storage
 from tuner.spec.load import load, parse
 from tuner.spec.records import Measurement, Outcome, Preparing, Spent, Started, State
 from tuner.study.plan import cost, known_speed, make_plan, remember_speed
-from tuner.study.preview import print_plan
-from tuner.study.screen import Screen
-from tuner.study.summary import print_summary, print_trial, print_trials
+from tuner.study.show.preview import print_plan
+from tuner.study.show.screen import Screen
+from tuner.study.show.summary import print_summary, print_trial, print_trials
 
 SHIPPED = sorted((Path(__file__).parents[2] / "search_spaces").glob("*.yaml"))
 YAML = """

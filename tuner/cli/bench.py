@@ -4,6 +4,7 @@ Options and one call each; the measuring is done in tuner/bench/.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -77,10 +78,56 @@ def bench_repeats(
     seeds: Annotated[int, typer.Option(min=2, help="seeds of each then")] = 3,
 ) -> None:
     """Simulated: the true rank of what one seed would ship, and of what the repeats of the best would."""
-    from tuner.bench.repeats import compare_repeats
+    from tuner.bench.search.repeats import compare_repeats
 
     with errors_as_sentences():
         compare_repeats(studies, trials, top, seeds)
+
+
+@bench.command("search")
+def bench_search(
+    seeds: Annotated[int, typer.Option(min=1, help="simulated studies of each rival")] = 20,
+    trials: Annotated[int, typer.Option(min=10, help="trials of each at most")] = 150,
+    text: Annotated[Path | None, typer.Option(help="not simulated: a text to train on, ours against one rival")] = None,
+    minutes: Annotated[float, typer.Option(min=0.1, help="with --text: of each study")] = 25.0,
+    seed: Annotated[int, typer.Option(min=0, help="with --text: of both studies")] = 1,
+) -> None:
+    """What a search spends until it is near the best: ours, random, Optuna's, keep-top-K; simulated, or on a text."""
+    from tuner.bench.search.race import race
+    from tuner.bench.search.real import race_for_real
+
+    with errors_as_sentences():
+        if text is None:
+            race(seeds, trials)
+        else:
+            race_for_real(text, minutes, [seed])
+
+
+@bench.command("prior")
+def bench_prior(
+    text: Annotated[Path | None, typer.Option(help="another text, beside the standard library's source")] = None,
+    trials: Annotated[int, typer.Option(min=3, help="random trials that the first guess is ranked among")] = 60,
+    seeds: Annotated[int, typer.Option(min=1, help="simulated studies with each prior")] = 20,
+) -> None:
+    """Is the first guess good, and does a wrong prior cost much?"""
+    from tuner.bench.search.guess import compare_wrong, rank_guess
+
+    with errors_as_sentences():
+        compare_wrong(seeds, 60)
+        rank_guess(text, trials)
+
+
+@bench.command("traps")
+def bench_traps(
+    trials: Annotated[int, typer.Option(min=3, help="real trials in a space that does not all fit into 2 GB")] = 40,
+    seeds: Annotated[int, typer.Option(min=1, help="simulated studies in a space that does not all converge")] = 20,
+) -> None:
+    """What a search loses to trials that memory cannot hold, or that diverge: deaths, refusals, shares by thirds."""
+    from tuner.bench.search.traps import measure_divergence, measure_memory
+
+    with errors_as_sentences():
+        measure_divergence(seeds, 60)
+        measure_memory(trials)
 
 
 @bench.command("tracking")

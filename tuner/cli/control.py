@@ -30,7 +30,7 @@ def enqueue(
     """Queue a point to be tried next; what it leaves out the sampler chooses."""
     from tuner.promotion.promote import actor
     from tuner.run.control.study import enqueue
-    from tuner.search.url import storage_url
+    from tuner.search.store.url import storage_url
     from tuner.spec.dimensions.fields import read_point
 
     with errors_as_sentences():
@@ -42,7 +42,7 @@ def stop(study: Study, reason: Reason = "", storage: Storage = None, who: Who = 
     """Stop a running search; every trial writes a checkpoint, and the same command goes on."""
     from tuner.promotion.promote import actor
     from tuner.run.control.study import stop
-    from tuner.search.url import storage_url
+    from tuner.search.store.url import storage_url
 
     with errors_as_sentences():
         typer.echo(stop(storage_url(storage, None), study, who or actor(), reason))
@@ -58,7 +58,7 @@ def prune(
     """End one running trial where it is."""
     from tuner.promotion.promote import actor
     from tuner.run.control.study import prune
-    from tuner.search.url import storage_url
+    from tuner.search.store.url import storage_url
 
     with errors_as_sentences():
         typer.echo(prune(storage_url(storage, None), study, trial, who or actor(), reason))

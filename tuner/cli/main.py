@@ -32,6 +32,21 @@ Name = Annotated[str, typer.Argument(metavar="STUDY", help="the study's name")]
 
 
 @app.command()
+def fork(
+    name: Name,
+    yaml: Annotated[Path, typer.Argument(metavar="YAML", help="the new study")],
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="override a field")] = None,
+    storage: Storage = None,
+) -> None:
+    """Make a new study of a YAML file that begins with what fits of another's trials; runs none."""
+    from tuner.study.command import RUNS
+    from tuner.study.fork import fork_study
+
+    with errors_as_sentences():
+        fork_study(yaml, set_ or [], storage, name, RUNS)
+
+
+@app.command()
 def check(
     yaml: Annotated[Path, typer.Argument(metavar="YAML", help="the search space to check")],
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="override a field")] = None,
@@ -47,8 +62,8 @@ def trials(name: Name, storage: Storage = None, as_json: AsJson = False) -> None
     from rich.console import Console
 
     from tuner.analysis.table import open_study, rows
-    from tuner.search.url import storage_url
-    from tuner.study.summary import print_trials
+    from tuner.search.store.url import storage_url
+    from tuner.study.show.summary import print_trials
 
     with errors_as_sentences():
         record = open_study(storage_url(storage, None), name)
@@ -69,8 +84,8 @@ def show(
     from rich.console import Console
 
     from tuner.analysis.table import open_study, row
-    from tuner.search.url import storage_url
-    from tuner.study.summary import print_trial
+    from tuner.search.store.url import storage_url
+    from tuner.study.show.summary import print_trial
 
     with errors_as_sentences():
         record = open_study(storage_url(storage, None), name)

@@ -19,7 +19,7 @@ def report(
     storage: Storage = None,
 ) -> None:
     """Write a study as one self-contained HTML page, to send to a colleague."""
-    from tuner.search.url import storage_url
+    from tuner.search.store.url import storage_url
 
     with errors_as_sentences():
         from app.report.page import report

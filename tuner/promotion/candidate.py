@@ -76,7 +76,7 @@ def choose(record: StudyRecord, number: int | None) -> TrialRecord:
 
 def nominate(record: StudyRecord, trial: TrialRecord) -> Candidate:
     """The candidate record of a trial."""
-    study = StudySpec.model_validate(record.spec)
+    study = StudySpec.stored(record.spec)
     spec, repeated = study.resolve(trial.point), families(record)
     facts = {name: value for name, value in trial.facts.items() if name not in NAMED}
     spread, repeats = pooled(repeated.values())

@@ -16,7 +16,7 @@ from tuner.promotion.ledger import Entry, Ledger, Stage
 from tuner.promotion.package.folder import verify
 from tuner.promotion.registry import Registry
 from tuner.promotion.truth import CHALLENGER, CHAMPION, Pending, named, replay, unfinished
-from tuner.search.lock import store_lock
+from tuner.search.store.lock import store_lock
 from tuner.spec.errors import PromotionError, TunerError
 
 OVERRIDE, UNDONE = "tuner.override", "tuner.undone"

@@ -15,8 +15,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from tuner.promotion.gates import Answer, Result
-from tuner.search.lock import store_lock
-from tuner.search.storage import sqlite_file, store_errors
+from tuner.search.store.lock import store_lock
+from tuner.search.store.storage import sqlite_file, store_errors
 from tuner.spec.errors import StoreError
 from tuner.spec.parts.scalars import digest
 

@@ -21,7 +21,7 @@ from tuner.promotion.package.folder import as_mlflow, describe, gather, verify
 from tuner.promotion.registry import Registry
 from tuner.promotion.truth import announced
 from tuner.search.history import read_study
-from tuner.search.storage import open_storage
+from tuner.search.store.storage import open_storage
 from tuner.spec.disk import hold, release
 from tuner.spec.errors import PromotionError, TunerError
 from tuner.spec.parts.promotion import PromotionSettings

@@ -10,17 +10,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from tuner.run.fitting import Fitting
 from tuner.run.folder import trial_folder
 from tuner.run.hands.link import Exhausted, TrialJob
 from tuner.run.hands.workers import Died, Event, Workers
 from tuner.run.retention import retain_best
+from tuner.run.watcher import Watcher
 from tuner.search.asktell import Asked, Search
+from tuner.search.ending import Enough
 from tuner.search.requests import Wish
 from tuner.spec.errors import InfeasibleError, StudyStoppedError
-from tuner.spec.records import Measurement, Outcome, Point, Preparing, Started, State, Verdict
+from tuner.spec.records import Measurement, Outcome, Preparing, Spent, Started, State, Verdict
 from tuner.spec.study import StudySpec
 from tuner.spec.trial import TrialSpec
 from tuner.tracking.base import Tracker
@@ -32,6 +34,9 @@ ATTEMPTS = 3
 BARREN = 200
 """So many infeasible points in a row end a study: its rules forbid nearly everything."""
 
+REFUSALS = 4
+"""So many points that cannot run are told in a row before workers are heard again."""
+
 LISTENING = 1.0
 """Seconds between two looks at what is asked of the study from outside."""
 
@@ -42,26 +47,6 @@ GRACE = 6.0
 class Ending(StrEnum):
     COMPLETE = "complete"
     INTERRUPTED = "interrupted"
-
-
-class Watcher(Protocol):
-    """Whoever follows a study: a screen, a log, a test."""
-
-    def preparing(self, number: int, work: Preparing) -> None: ...
-    def started(self, number: int, point: Point, started: Started) -> None: ...
-    def measured(self, number: int, measurement: Measurement) -> None: ...
-    def ended(self, number: int, outcome: Outcome, value: float | None) -> None: ...
-    def say(self, sentence: str) -> None: ...
-
-
-class Silent:
-    """Follows nothing: for simulations."""
-
-    def preparing(self, number: int, work: Preparing) -> None: ...
-    def started(self, number: int, point: Point, started: Started) -> None: ...
-    def measured(self, number: int, measurement: Measurement) -> None: ...
-    def ended(self, number: int, outcome: Outcome, value: float | None) -> None: ...
-    def say(self, sentence: str) -> None: ...
 
 
 @dataclass
@@ -78,6 +63,7 @@ class _Running:
     started: bool = False
     parts: int | None = None
     refined: bool = False
+    spent: Spent | None = None
 
 
 @dataclass
@@ -96,6 +82,7 @@ class Driver:
     clock: Callable[[], float] = time.monotonic
     _running: dict[int, _Running] = field(default_factory=dict)
     _waiting: deque[Asked] = field(default_factory=deque)
+    _recovered: set[int] = field(default_factory=set)
     _failures: list[str] = field(default_factory=list)
     _infeasible: int = 0
     _stopping: bool = False
@@ -103,6 +90,9 @@ class Driver:
     _signals: int = 0
     _deadline: float = 0.0
     _listened: float = 0.0
+    _reckoned: float = -LISTENING
+    _began: float = 0.0
+    _enough: Enough | None = None
     _condemned: dict[int, str] = field(default_factory=dict)
 
     def stop(self) -> None:
@@ -115,36 +105,73 @@ class Driver:
         Raises:
             StudyStoppedError: too many failures in a row, a full disk, or rules that forbid nearly every point.
         """
+        self._began = self.clock()
         for request in self.search.requests():  # asked of a driver that is gone
             self.search.answer(request, "no driver was running")
         self._waiting.extend(self.search.unfinished())
-        self._fill()
-        while self._running:
-            for event in self.workers.wait(timeout=0.2):
+        self._recovered = {asked.number for asked in self._waiting}
+        self._reckon()
+        more = self._fill()
+        while self._running or more:
+            for event in self.workers.wait(timeout=0.0 if more else 0.2):
                 self._hear(event.number, event)
             self.search.link_runs(self.tracker.runs())
             self._obey_signals()
             self._obey_requests()
-            self._fill()
+            self._reckon()
+            more = self._fill()
+        self.search.clock(self.clock() - self._began)
         if self._halted is not None:
             raise StudyStoppedError(self._halted)
         return Ending.INTERRUPTED if self._stopping else Ending.COMPLETE
 
-    def _fill(self) -> None:
-        """Give every idle worker a trial: first the recovered ones, then new points while the total allows."""
-        while self.workers.idle and not self._stopping:
-            if (asked := self._next()) is None:
-                return
+    def _fill(self) -> bool:
+        """Give every idle worker a trial: first the recovered ones, then new points while the total allows.
+
+        True where it left off after a few points that cannot run: workers and signals are to be heard in between.
+        """
+        for _ in range(self.workers.slots + REFUSALS):
+            if not self.workers.idle or self._stopping or (asked := self._next()) is None:
+                return False
             self._begin(asked)
+        return True
 
     def _next(self) -> Asked | None:
         """A recovered trial, a new point of the search, or, when all of those have ended, a repeat of the best."""
         if self._waiting:
             return self._waiting.popleft()
+        if self._enough is not None and self._enough.spent:
+            return None
         searching = sum(running.asked.seed is None for running in self._running.values())
-        if self.search.spent + searching < self.spec.study.trials and not self.search.exhausted:
+        wanted = self.search.spent + searching < self.spec.study.trials and not self.search.exhausted
+        if wanted and self._enough is None:
             return self.search.ask()
-        return None if searching else self.search.ask_again()
+        return None if searching else self.search.ask_again(stopped=self._enough is not None)
+
+    def _reckon(self) -> None:
+        """End the search where a total is spent or it no longer pays; what still runs beyond a total is pruned.
+
+        A search that a running trial's end has made pay again goes on; a total stays spent.
+        """
+        if self._stopping or (self._enough is not None and self._enough.spent):
+            return
+        if self.clock() - self._reckoned < LISTENING:
+            return
+        self._reckoned = self.clock()
+        self.search.clock(self.clock() - self._began, keep=False)
+        before = self._enough
+        live = {number: running.spent for number, running in self._running.items() if running.spent is not None}
+        self._enough = self.search.enough(live)
+        if self._enough is None or self._enough == before:
+            return
+        self.watcher.say(f"no further trials: {self._enough.sentence}")
+        for number in self._running if self._enough.spent else ():
+            self._condemn(number, self._enough.sentence)
+
+    def _condemn(self, number: int, reason: str) -> None:
+        """Have a running trial end where it is, as pruned."""
+        self._condemned[number] = reason
+        self.workers.interrupt(number)
 
     def _begin(self, asked: Asked) -> None:
         """Start a trial; a point that cannot be is told at once, and takes nothing from the total."""
@@ -152,7 +179,9 @@ class Driver:
             trial = self.spec.resolve(asked.point)
             if asked.seed is not None:
                 trial = trial.model_copy(update={"seed": asked.seed})
-            parts = None if self.fitting is None else self.fitting.parts(trial)
+            # one that ran before goes on as it was computed then, whatever memory is free today
+            fitting = None if asked.number in self._recovered else self.fitting
+            parts = None if fitting is None else fitting.parts(trial)
         except InfeasibleError as error:
             outcome = Outcome(State.INFEASIBLE, str(error))
             self._remember(asked, outcome, started=False, spec={})
@@ -160,11 +189,13 @@ class Driver:
             return
         self._running[asked.number] = _Running(asked, trial, parts=parts)
         self._start(asked.number)
+        if self._enough is not None and self._enough.spent:  # left running by a driver that is gone
+            self._condemn(asked.number, self._enough.sentence)
 
     def _start(self, number: int) -> None:
         folder = trial_folder(self.folder, number)
         running, study = self._running[number], self.spec.study
-        memory = None if self.fitting is None else self.fitting.limit
+        memory = None if self.fitting is None or number in self._recovered else self.fitting.limit
         self.workers.start(
             TrialJob(
                 number,
@@ -208,8 +239,10 @@ class Driver:
     def _measured(self, number: int, measurement: Measurement) -> None:
         """Spool first, then the store, then the verdict: what a worker was answered is on disk."""
         self.tracker.row(number, measurement)
+        running = self._running[number]
+        running.spent = measurement.spent
         if measurement.milestone is not None:
-            running = self._running[number]
+            self.search.clock(self.clock() - self._began)
             running.value = measurement.metrics[self.spec.study.metric]
             if measurement.milestone > running.reached:  # not one that is sent again after a kill
                 running.reached, running.kills = measurement.milestone, 0
@@ -226,7 +259,9 @@ class Driver:
             outcome = replace(outcome, checkpoint=str(folder))
         if outcome.state is not State.INTERRUPTED:
             self._remember(running.asked, outcome, running.started, running.spec.as_data())
-            self._close(running.asked, outcome, running.value if outcome.state is State.COMPLETE else None)
+            self._close(
+                running.asked, outcome, running.value if outcome.state is State.COMPLETE else None, running.spent
+            )
             return
         if running.started:
             self.tracker.finish(number, outcome, {})
@@ -245,7 +280,7 @@ class Driver:
         """A killed worker's trial goes on from its checkpoint; any other death is the trial's own failure."""
         running = self._running[number]
         running.kills += 1
-        if self._stopping:
+        if self._stopping or number in self._condemned:
             self._ended(number, Outcome(State.INTERRUPTED, died.sentence))
         elif died.killed and running.kills < ATTEMPTS:
             self.watcher.say(f"trial {number}: {died.sentence}; it goes on from its last checkpoint.")
@@ -261,7 +296,7 @@ class Driver:
         if self.fitting is not None and not known:
             self.fitting.exceeded(running.spec, parts)
         finer_parts = finer(running.spec, parts)
-        if self._stopping:
+        if self._stopping or number in self._condemned:
             self._ended(number, Outcome(State.INTERRUPTED, reason))
         elif running.refined or finer_parts is None:
             self._ended(
@@ -272,8 +307,9 @@ class Driver:
             self.watcher.say(f"trial {number}: {reason}; it is tried once more, in {finer_parts} micro-batches a step.")
             self._start(number)
 
-    def _close(self, asked: Asked, outcome: Outcome, value: float | None) -> None:
-        self.search.tell(asked.number, outcome, value)
+    def _close(self, asked: Asked, outcome: Outcome, value: float | None, spent: Spent | None = None) -> None:
+        self.search.tell(asked.number, outcome, value, spent)
+        self._reckoned = -LISTENING  # what a trial's end means is worked out before the next one begins
         self.watcher.ended(asked.number, outcome, value)
         self._judge(outcome)
         for sentence in retain_best(self.folder, self.search.record(), self.spec.study.keep, self.spec.study.disk):
@@ -317,8 +353,7 @@ class Driver:
                     self.watcher.say(f"stopping, asked {request.sentence}; each trial writes a checkpoint")
                     self.search.answer(request, "stopping; the study's command goes on")
                 case Wish.PRUNE if request.trial in self._running:
-                    self._condemned[request.trial] = f"pruned {request.sentence}"
-                    self.workers.interrupt(request.trial)
+                    self._condemn(request.trial, f"pruned {request.sentence}")
                     self.search.answer(request, f"trial {request.trial} is being pruned")
                 case Wish.PRUNE:
                     self.search.answer(request, f"trial {request.trial} is not running")

@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 
 from tuner.run.folder import trial_folder
-from tuner.search.history import QUEUED, RUNNING, StudyRecord
+from tuner.search.history import IMPORTED, QUEUED, RUNNING, StudyRecord
 from tuner.search.repeats import winner
 from tuner.spec.disk import held
 
@@ -22,8 +22,10 @@ def retain_best(study: Path, record: StudyRecord, keep: int, disk: int | None) -
     cannot be held.
     """
     alive = {trial.number for trial in record.trials if trial.state in (RUNNING, QUEUED)}
-    best = [trial.number for trial in record.ranked()[:keep]]
-    if (first := winner(record)) is not None and first.number not in best:
+    own = [trial for trial in record.ranked() if IMPORTED not in trial.facts]  # another study's are kept by that one
+    best = [trial.number for trial in own[:keep]]
+    first = winner(record)
+    if first is not None and IMPORTED not in first.facts and first.number not in best:
         best = [first.number, *best[: keep - 1]]
     for trial in record.trials:
         if trial.number not in alive and trial.number not in best:

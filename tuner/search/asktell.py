@@ -17,12 +17,14 @@ from optuna.pruners import HyperbandPruner
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
-from tuner.search.history import StudyRecord, parameter_importance, read_study
+from tuner.search.bayes.propose import first_guess
+from tuner.search.ending import Enough, enough
+from tuner.search.history import IMPORTED, QUEUED, StudyRecord, parameter_importance, read_study
 from tuner.search.kinds.pruners import PRUNERS
 from tuner.search.kinds.samplers import build_sampler, grid_points
 from tuner.search.repeats import REPEAT, SEED, Wanted, wanted
 from tuner.search.requests import Request, answer, waiting
-from tuner.search.storage import cause_of
+from tuner.search.store.storage import cause_of
 from tuner.spec.budget import Unit
 from tuner.spec.dimensions.dimension import ChoiceDim, Dimension, FloatDim, IntDim
 from tuner.spec.errors import StoreError
@@ -39,6 +41,13 @@ _STATES = {
     State.DIVERGED: TrialState.PRUNED,
     State.FAILED: TrialState.FAIL,
 }
+
+
+LATENCY = "latency_ms"
+"""The metric of a trial's last milestone that is kept as its fact: milliseconds a generated token."""
+
+FREE = {"infeasible", REPEAT, IMPORTED}
+"""Facts of trials that take nothing from the total."""
 
 
 def _guarded(method: F) -> F:
@@ -77,7 +86,7 @@ class Search:
     def __init__(self, spec: StudySpec, storage: BaseStorage) -> None:
         self.spec = spec
         self._storage = storage
-        pruner = PRUNERS[spec.study.pruner](spec.study)
+        pruner = PRUNERS[spec.study.pruner](spec)
         self._study = optuna.create_study(
             storage=storage, study_name=spec.name, direction="minimize", load_if_exists=True, pruner=pruner
         )
@@ -91,7 +100,8 @@ class Search:
         self._runs = {t.number: str(t.user_attrs["mlflow_run"]) for t in trials if "mlflow_run" in t.user_attrs}
         self._open = {t.number: self._take_up(t) for t in trials if t.state is TrialState.RUNNING}
         self._heard = {t.number: set(t.intermediate_values) for t in trials if t.state is TrialState.RUNNING}
-        self.spent = sum(1 for t in trials if t.state.is_finished() and not {"infeasible", REPEAT} & set(t.user_attrs))
+        self._before = self.seconds = float(self._study.user_attrs.get("seconds", 0.0))
+        self.spent = sum(1 for t in trials if t.state.is_finished() and not FREE & set(t.user_attrs))
 
     def _take_up(self, trial: FrozenTrial) -> Trial:
         """A trial left running; what it was not yet given when its driver died is chosen as it would have been."""
@@ -170,8 +180,31 @@ class Search:
 
     @property
     def left(self) -> bool:
-        """Is there still work: an unfinished trial, or a trial of the total not yet asked?"""
-        return bool(self._open) or self.searching or bool(self._wanted())
+        """Is there still work: an unfinished trial, a trial of the total not yet asked, or a repeat?"""
+        end = self.enough()
+        if self._open or (self.searching and end is None):
+            return True
+        return not (end is not None and end.spent) and bool(self._wanted(end is not None))
+
+    @property
+    def begun(self) -> bool:
+        """Has it a trial of its own that was ever asked? Those of another study, and those queued, are none."""
+        return any(IMPORTED not in t.facts and t.state != QUEUED for t in self.record().trials)
+
+    @_guarded
+    def enough(self, live: Mapping[int, Spent] | None = None) -> Enough | None:
+        """Why the study ends before its trials are used up; None while it does not. ``live``: spent by running ones."""
+        settings = self.spec.study
+        if settings.totals is None and settings.stop is None:
+            return None
+        return enough(self.record(), settings, live or {}, self.seconds)
+
+    @_guarded
+    def clock(self, seconds: float, keep: bool = True) -> None:
+        """Hear that the study has run for ``seconds`` in this session; with ``keep`` the next one begins there."""
+        self.seconds = self._before + seconds
+        if keep:
+            self._study.set_user_attr("seconds", self.seconds)
 
     @property
     def searching(self) -> bool:
@@ -187,15 +220,20 @@ class Search:
             self._queued -= 1
         elif self._grid is not None:
             self._study.enqueue_trial(dict(self._grid[number]))
+        elif number == 0 and (guess := first_guess(self.spec)) is not None:
+            self._study.enqueue_trial(dict(guess))
         trial = self._study.ask()
         self._asked = trial.number + 1
         self._open[trial.number] = trial
         return self._choose(trial)
 
     @_guarded
-    def ask_again(self) -> Asked | None:
-        """The next repeat of the best settings with a new seed, recorded as running; None where none is wanted."""
-        if not (wanted := self._wanted()):
+    def ask_again(self, stopped: bool = False) -> Asked | None:
+        """The next repeat of the best settings with a new seed, recorded as running; None where none is wanted.
+
+        Repeats come once all trials are done, or the search has ``stopped`` before.
+        """
+        if not (wanted := self._wanted(stopped)):
             return None
         like = next(t for t in self._study.get_trials(deepcopy=False) if t.number == wanted[0].like)
         # made running at once: what others have enqueued waits for a total that allows it
@@ -210,10 +248,10 @@ class Search:
         self._open[trial.number] = trial
         return self._choose(trial)
 
-    def _wanted(self) -> list[Wanted]:
+    def _wanted(self, stopped: bool) -> list[Wanted]:
         """Repeats still to begin."""
         repeats = self.spec.study.repeats
-        if repeats is None or self.searching:
+        if repeats is None or (self.searching and not stopped):
             return []
         return wanted(read_study(self._storage, self.spec.name), repeats.top, repeats.seeds)
 
@@ -243,7 +281,8 @@ class Search:
             return trial.user_attrs.get("stopped_at") == milestone
         trial.report(measurement.metrics[self.spec.study.metric], milestone)
         heard.add(milestone)
-        self.note(number, _spent(measurement.spent))
+        latency = {key: value for key, value in measurement.metrics.items() if key == LATENCY}
+        self.note(number, {**_spent(measurement.spent), **latency})
         repeated = REPEAT in trial.user_attrs  # its mean needs the whole budget
         if milestone < self.spec.study.milestones and not repeated and trial.should_prune():
             # noted before the worker hears it: a rung is judged once, and a crash must not lose the judgement
@@ -252,9 +291,11 @@ class Search:
         return False
 
     @_guarded
-    def tell(self, number: int, outcome: Outcome, value: float | None = None) -> None:
-        """Close a trial. ``value`` is the metric at the end of the budget, for COMPLETE only."""
+    def tell(self, number: int, outcome: Outcome, value: float | None = None, spent: Spent | None = None) -> None:
+        """Close a trial. ``value`` is the metric at the end of the budget, for COMPLETE only; ``spent`` in all."""
         trial = self._open[number]
+        if spent is not None:
+            self.note(number, _spent(spent))
         self.note(number, {"outcome": outcome.state.value, "reason": outcome.reason})
         if outcome.checkpoint is not None:
             self.note(number, {"checkpoint": outcome.checkpoint, "checkpoint_sha256": outcome.sha256})

@@ -17,11 +17,17 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Engine
 
 from tuner.search.kinds.importance import fanova, ped_anova
-from tuner.search.reader import engine_of, read_head, read_names, read_trials
+from tuner.search.store.reader import engine_of, read_head, read_names, read_trials
 from tuner.spec.errors import StoreError, nearest
 from tuner.spec.records import Point, Value
 
 RUNNING, QUEUED = "running", "queued"
+
+FINISHED = ("complete", "pruned", "diverged")
+"""States with a result: a failed or infeasible trial is no attempt that brought nothing."""
+
+IMPORTED = "imported_from"
+"""The fact of a trial that another study has run: ``study/number`` there. It takes nothing from a total."""
 
 LATE_RUN = "mlflow_run:"
 """Begins the study attribute that has a trial's MLflow run, by number, where that was known too late for the trial."""

@@ -86,7 +86,7 @@ def enqueue(storage: BaseStorage, study: str, point: Point, actor: str) -> int:
         StoreError: there is no such study, or it is a grid, which tries every point anyway.
     """
     loaded = _loaded(storage, study)
-    spec = StudySpec.model_validate(loaded.user_attrs["spec"])
+    spec = StudySpec.stored(loaded.user_attrs["spec"])
     if spec.study.sampler == "grid":
         raise StoreError(f"study '{study}' is a grid: it tries every point of its space anyway.")
     for path, value in point.items():

@@ -13,8 +13,8 @@ from tuner.promotion.ledger import Ledger
 from tuner.promotion.promote import Desk, actor
 from tuner.run.control.apart import Apart
 from tuner.search.history import read_study
-from tuner.search.storage import open_storage
-from tuner.search.url import storage_url
+from tuner.search.store.storage import open_storage
+from tuner.search.store.url import storage_url
 from tuner.spec.errors import TunerError
 from tuner.tracking.store import location
 

@@ -21,7 +21,7 @@ from rich.console import Console
 from tuner.promotion.candidate import choose
 from tuner.promotion.promote import Desk
 from tuner.search.history import read_study
-from tuner.search.storage import open_storage
+from tuner.search.store.storage import open_storage
 from tuner.spec.errors import CheckpointError, DataError, SpecError
 from tuner.spec.parts.sampling import Sampling
 

@@ -13,13 +13,13 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, ValidationError, model_validator
 
-from tuner.spec.dimensions.dimension import DIMENSIONS, ChoiceDim, Dimension
+from tuner.spec.dimensions.dimension import DIMENSIONS, ChoiceDim, Dimension, numeric, proportional
 from tuner.spec.dimensions.fields import LEAVES, unknown, values_of
 from tuner.spec.dimensions.rules import Rule, rule
 from tuner.spec.dimensions.space import RECIPE, Space
-from tuner.spec.errors import InfeasibleError, Mistake, Mistakes, SpecError, said, short
+from tuner.spec.errors import InfeasibleError, Mistake, Mistakes, SpecError, nearest, said, short
 from tuner.spec.parts.promotion import PromotionSettings
-from tuner.spec.parts.recipes import RECIPES, over
+from tuner.spec.parts.recipes import RECIPES, bare, over
 from tuner.spec.parts.scalars import Frozen
 from tuner.spec.parts.settings import StudySettings
 from tuner.spec.records import Point, Value
@@ -54,6 +54,12 @@ class StudySpec(Frozen):
     study: StudySettings = StudySettings()
     promotion: PromotionSettings = PromotionSettings()
 
+    @classmethod
+    def stored(cls, data: Mapping[str, Any]) -> Self:
+        """A study's spec as its store has it: every field written out, also what a searched recipe sets."""
+        trial = bare(data["trial"]) if RECIPE in data["space"] else data["trial"]
+        return cls.model_validate({**data, "trial": trial})
+
     @model_validator(mode="before")
     @classmethod
     def _recipe_alone(cls, data: Any) -> Any:
@@ -64,7 +70,7 @@ class StudySpec(Frozen):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        found = [*_comparable(self), *_samplable(self), *_asleep(self)] or [*_impossible(self)]
+        found = [*_comparable(self), *_samplable(self), *_guessable(self), *_asleep(self)] or [*_impossible(self)]
         if found:
             raise Mistakes(found)
         return self
@@ -206,6 +212,9 @@ def _samplable(spec: StudySpec) -> list[Mistake]:
     draws at random, as Optuna does, so it needs at least one that it can model."""
     where: tuple[str | int, ...] = ("study", "sampler")
     sampler = spec.study.sampler
+    if spec.study.against is not None and sampler in ("tpe", "gp", "cmaes"):
+        sentence = f"{sampler} looks at the loss alone; with study.against use bayes, or random, grid or qmc"
+        return [Mistake(where, sentence)]
     if sampler == "cmaes":
         plain = [path for path, dim in spec.space.items() if not isinstance(dim, ChoiceDim) and not dim.when]
         if not plain:
@@ -225,6 +234,30 @@ def _samplable(spec: StudySpec) -> list[Mistake]:
             )
         ]
     return []
+
+
+def _guessable(spec: StudySpec) -> list[Mistake]:
+    """A prior speaks of numbers that are searched."""
+    if isinstance(spec.study.prior, str):
+        return []
+    found = []
+    for path, (centre, spread) in spec.study.prior.items():
+        where: tuple[str | int, ...] = ("study", "prior", path)
+        if path not in spec.space:
+            known = nearest(path, [name for name, _ in spec.space.items()])
+            found.append(Mistake(where, f"{path} is not searched, so a prior says nothing of it.{known}", key=True))
+            continue
+        if not numeric(spec.space[path]):
+            found.append(Mistake(where, f"{path} is a choice of words; a prior needs numbers", key=True))
+        elif proportional(spec.space[path]) and (centre <= 0 or spread <= 1):
+            found.append(
+                Mistake(
+                    where,
+                    f"where ratios count, as here, the centre is above 0 and the spread a factor above 1 (2: one "
+                    f"octave), got [{said(centre)}, {said(spread)}]",
+                )
+            )
+    return found
 
 
 def _impossible(spec: StudySpec) -> list[Mistake]:

@@ -19,13 +19,14 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from tuner.spec.errors import TunerError
+from tuner.spec.errors import DataError, InfeasibleError, TunerError
 
 if TYPE_CHECKING:
     from tuner.run.driver import Driver
     from tuner.run.fitting import Fitting
     from tuner.search.asktell import Search
     from tuner.spec.study import StudySpec
+    from tuner.spec.trial import TrialSpec
     from tuner.tracking.tracker import StudyTracker
 
 RUNS = Path("runs")
@@ -42,11 +43,15 @@ def study(
         str | None,
         typer.Option(help="trial store as a SQLAlchemy URL [default: TUNER_STORAGE, else sqlite:///tuner.db]"),
     ] = None,
+    from_: Annotated[
+        str | None,
+        typer.Option("--from", metavar="STUDY", help="begin with what fits of another study's trials"),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan and stop; nothing is created")] = False,
 ) -> None:
     """Search: train the trials of a YAML file, go on where it stopped, print the best."""
     with errors_as_sentences():
-        raise typer.Exit(run_study(yaml, set_ or [], storage, dry_run))
+        raise typer.Exit(run_study(yaml, set_ or [], storage, dry_run, from_))
 
 
 def main() -> None:
@@ -73,17 +78,18 @@ def errors_as_sentences() -> Iterator[None]:
         raise typer.Exit(1) from None
 
 
-def run_study(yaml: Path, overrides: list[str], storage: str | None, dry_run: bool) -> int:
-    """Do the whole job; returns the exit code (0 complete or planned, 130 interrupted).
+def run_study(yaml: Path, overrides: list[str], storage: str | None, dry_run: bool, old: str | None = None) -> int:
+    """Do the whole job; returns the exit code (0 complete or planned, 130 interrupted). A study that has no trial yet
+    begins with those of ``old``.
 
     Raises:
         TunerError: with a sentence and its own exit code.
     """
     from tuner.run.hands.local import accelerators
-    from tuner.search.url import storage_url
+    from tuner.search.store.url import storage_url
     from tuner.spec.load import load
     from tuner.study.plan import make_plan
-    from tuner.study.preview import print_plan
+    from tuner.study.show.preview import print_plan
     from tuner.tracking.store import location
 
     console = Console()
@@ -95,51 +101,63 @@ def run_study(yaml: Path, overrides: list[str], storage: str | None, dry_run: bo
 
     from tuner.run.folder import claim
     from tuner.search.asktell import Search
-    from tuner.search.lock import study_lock
-    from tuner.search.storage import open_storage
+    from tuner.search.store.lock import study_lock
+    from tuner.search.store.storage import open_storage
+    from tuner.study.fork import begin_with
+    from tuner.study.prepare import prepare_data
+    from tuner.study.show.screen import Screen
 
     folder = RUNS / spec.name
     with study_lock(url, spec.name, folder):
-        search = Search(spec, open_storage(url, create=True))
+        opened = open_storage(url, create=True)
+        search = Search(spec, opened)
         claim(folder, search.id, uri)
         if not search.left:
             return _already_complete(console, spec, search, folder, uri)
-        return _search(console, spec, search, folder, uri)
+        info = prepare_data(spec, RUNS / ".corpora", Screen(spec, console, 0, None))
+        search.hold_text(info.fingerprint)
+        if old is not None and not search.begun:
+            search = begin_with(console, spec, opened, old, info.fingerprint)
+        return _search(console, spec, search, info.vocab, folder, uri)
 
 
 def _already_complete(console: Console, spec: StudySpec, search: Search, folder: Path, uri: str) -> int:
-    from tuner.study.summary import print_best, print_standings
+    from tuner.study.show.summary import print_best, print_standings
     from tuner.tracking.mirror import unmirrored
     from tuner.tracking.tracker import StudyTracker
 
-    console.print(f"study {spec.name} is complete: {search.spent} of {spec.study.trials} trials; nothing left to do")
+    end = search.enough()
+    why = "nothing left to do" if end is None else end.sentence
+    console.print(f"study {spec.name} is complete: {search.spent} of {spec.study.trials} trials; {why}", soft_wrap=True)
     if unmirrored(folder, uri):  # the driver died after the last trial, or MLflow was away
         _close(console, StudyTracker(folder, spec.name, uri, lambda sentence: None), search, uri, hurried=False)
     print_best(console, search.record())
     print_standings(console, search.record())
-    console.print(f"raise study.trials to go on (--set study.trials={2 * spec.study.trials})", highlight=False)
+    more = f"raise study.trials to go on (--set study.trials={2 * spec.study.trials})"
+    if end is not None:
+        more = f"raise study.{'totals' if end.spent else 'stop.over'} to go on"
+    console.print(more, highlight=False)
     return 0
 
 
-def _search(console: Console, spec: StudySpec, search: Search, folder: Path, uri: str) -> int:
+def _search(console: Console, spec: StudySpec, search: Search, vocab: int, folder: Path, uri: str) -> int:
     from tuner.run.driver import Driver, Ending
     from tuner.run.hands.local import LocalWorkers, plan_slots
     from tuner.study.plan import remember_speed
-    from tuner.study.prepare import prepare_data, probe_devices
-    from tuner.study.screen import Screen
-    from tuner.study.summary import print_summary
+    from tuner.study.prepare import probe_devices
+    from tuner.study.show.screen import Screen
+    from tuner.study.show.summary import print_summary
     from tuner.study.version import code_version
     from tuner.tracking.tracker import StudyTracker
 
     began = time.monotonic()
     ranked = [t for t in search.record().ranked() if t.value is not None]
     screen = Screen(spec, console, search.spent, (ranked[0].value or 0.0, ranked[0].number) if ranked else None)
-    search.hold_text(prepare_data(spec, RUNS / ".corpora", screen).fingerprint)
     workers = None if spec.study.workers == "auto" else spec.study.workers
     devices, kind = probe_devices()
     search.hold_device(kind)
     hands = LocalWorkers(*plan_slots(workers, devices, spec.study.trials))
-    fitting = _fitting(spec, hands.slots, bool(devices), kind)
+    fitting = _fitting(spec, vocab, hands.slots, bool(devices), kind)
     tracker = StudyTracker(folder, spec.name, uri, screen.say)
     driver = Driver(spec, search, hands, tracker, screen, folder, RUNS / ".corpora", code_version(), fitting)
     ending = Ending.INTERRUPTED
@@ -159,15 +177,26 @@ def _search(console: Console, spec: StudySpec, search: Search, folder: Path, uri
     return 0
 
 
-def _fitting(spec: StudySpec, slots: int, accelerated: bool, kind: str) -> Fitting | None:
+def _fitting(spec: StudySpec, vocab: int, slots: int, accelerated: bool, kind: str) -> Fitting | None:
     from tuner.run.fitting import Fitting
+    from tuner.spec.parts.scalars import digest
     from tuner.study.plan import vocabulary
     from tuner.train.machine.capacity import MACHINE, Capacity, limit_of
 
     limit = limit_of(spec.study.memory, slots, accelerated)
     if limit is None:
         return None
-    return Fitting(Capacity(limit, kind, RUNS / MACHINE), lambda trial: vocabulary(trial, RUNS / ".corpora")[0])
+    known: dict[str, int] = {digest(spec.trial.data.model_dump(mode="json")): vocab}
+
+    def vocab_of(trial: TrialSpec) -> int:
+        """Of the trial's own text, looked up once: finding it reads the whole source."""
+        key = digest(trial.data.model_dump(mode="json"))
+        try:
+            return known.setdefault(key, known.get(key) or vocabulary(trial, RUNS / ".corpora")[0])
+        except DataError as error:
+            raise InfeasibleError(str(error)) from None
+
+    return Fitting(Capacity(limit, kind, RUNS / MACHINE), vocab_of)
 
 
 def _close(console: Console, tracker: StudyTracker, search: Search, uri: str, hurried: bool) -> None:

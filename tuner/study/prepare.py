@@ -13,7 +13,7 @@ from tuner.run.hands.once import call
 from tuner.spec.errors import TunerError
 from tuner.spec.records import CorpusInfo, Preparing
 from tuner.spec.study import StudySpec
-from tuner.study.screen import Screen
+from tuner.study.show.screen import Screen
 
 
 def prepare_data(spec: StudySpec, corpora: Path, screen: Screen) -> CorpusInfo:

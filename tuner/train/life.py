@@ -24,6 +24,7 @@ from tuner.train.model.module import GPTModule
 from tuner.train.past import Past
 from tuner.train.text.corpus import Corpus
 from tuner.train.text.cursor import evaluation_windows
+from tuner.train.use.pace import latency_ms
 from tuner.train.use.samples import Samples
 
 
@@ -134,6 +135,8 @@ class Life(Callback):
         self._weigh()
         if self.meter.due == 1:  # its evaluation was the last thing that could have taken more
             self._remember(int(peak_memory_mb(self.module.device) * 1e6))
+        if self.meter.done:
+            metrics["latency_ms"] = latency_ms(self.module.gpt)
         samples = self.samples.draw(self.meter.spent.seconds, last=self.meter.done)
         while (milestone := self.meter.due) is not None and self.outcome is None:
             self._milestone(milestone, metrics, samples)

@@ -13,15 +13,15 @@ import pandas as pd
 from tuner.analysis.study.frame import at_milestone, budget_at, milestones
 from tuner.analysis.study.noise import Noise, tie_band
 from tuner.analysis.table import counts
-from tuner.search.history import StudyRecord
+from tuner.search.history import IMPORTED, StudyRecord
 from tuner.search.repeats import REPEAT
 
 
 class Headline(TypedDict):
     """``counts``: trials by state. ``best``: at the full budget, None without one; ``best_number`` its trial;
     ``band``: within which two trials tie; ``budget``: of a trial, in words. ``spent`` of ``total`` trials have ended,
-    repeats among both (infeasible ones cost none). ``failure_rate``: failed and diverged ones of those that ended, None
-    before the first. ``last_activity``: the last start or end, None before the first.
+    repeats and those of another study among both (infeasible ones cost none). ``failure_rate``: failed and diverged
+    ones of those that ended, None before the first. ``last_activity``: the last start or end, None before the first.
     """
 
     counts: dict[str, int]
@@ -50,7 +50,8 @@ def headline(record: StudyRecord, frame: pd.DataFrame, noise: Noise) -> Headline
         "band": tie_band(noise),
         "budget": budget_at(record, milestones(record)),
         "spent": spent,
-        "total": int(record.spec["study"]["trials"]) + sum(REPEAT in trial.facts for trial in record.trials),
+        "total": int(record.spec["study"]["trials"])
+        + sum(bool({REPEAT, IMPORTED} & set(trial.facts)) for trial in record.trials),
         "failure_rate": broken / spent if spent else None,
         "last_activity": max(times, default=None),
     }

@@ -1,55 +1,20 @@
-"""How far luck reaches in a study: the deviation between seeds, the band of a tie, the winner run again.
+"""The winner as it would be on a re-run, and the names of what pages ask about luck.
 Arithmetic on a study's own numbers; what a promotion demands is said in tuner/promotion.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-
 import numpy as np
 import pandas as pd
 
 from tuner.analysis.study.frame import at_milestone
-from tuner.search.history import StudyRecord
-from tuner.search.repeats import Standing as Standing  # pages take the repeats from here
-from tuner.search.repeats import deviation, families, luckiest, pooled
+from tuner.search.noise import Noise as Noise  # pages take these from here
+from tuner.search.noise import Z
+from tuner.search.noise import study_noise as study_noise
+from tuner.search.noise import tie_band as tie_band
+from tuner.search.repeats import Standing as Standing
+from tuner.search.repeats import luckiest
 from tuner.search.repeats import standings as standings
-
-Z = 1.96
-"""95 of 100 normal values are nearer to their mean than so many deviations."""
-
-
-@dataclass(frozen=True)
-class Noise:
-    """The deviation between seeds in units of the metric, the repeats beyond the first that it was measured from,
-    and whether it is an assumption: too few repeats to tell.
-    """
-
-    deviation: float
-    repeats: int
-    assumed: bool
-
-
-def study_noise(record: StudyRecord) -> Noise:
-    """The study's deviation between seeds: as its settings say, as its repeats show, else assumed.
-
-    0.0 and assumed in a study without a loss: there is nothing yet to be a share of.
-    """
-    measured, repeats = pooled(families(record).values())
-    wanted = record.spec.get("promotion", {}).get("noise", "auto")
-    said = None if wanted == "auto" else float(wanted)
-    losses = [trial.value for trial in record.trials if trial.value is not None] or [
-        trial.last[1] for trial in record.trials if trial.last
-    ]
-    finite = [loss for loss in losses if math.isfinite(loss)]
-    found = deviation(said, measured, repeats, min(finite)) if finite else (said or 0.0)
-    return Noise(found, repeats, assumed=said is None and found != measured)
-
-
-def tie_band(noise: Noise | float) -> float:
-    """How far apart two single trials may be and still tie: 1.96 deviations of a difference of two values."""
-    return Z * math.sqrt(2) * (noise.deviation if isinstance(noise, Noise) else noise)
 
 
 def expected_on_rerun(frame: pd.DataFrame, noise: Noise) -> tuple[float, float] | None:

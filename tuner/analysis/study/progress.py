@@ -12,13 +12,13 @@ import pandas as pd
 
 from tuner.analysis.study.frame import at_milestone
 from tuner.analysis.study.noise import Noise, tie_band
+from tuner.search import ending
+from tuner.search.history import FINISHED
 
 Axis = Literal["trials", "tokens", "flops", "hours"]
 
 NEEDED = 6
 """Finished trials from which on progress is judged at all; and the fewest without gain that suggest a stop."""
-
-_FINISHED = ("complete", "pruned", "diverged")
 
 
 def best_so_far(frame: pd.DataFrame, axis: Axis, milestone: int | None = None) -> pd.DataFrame:
@@ -53,9 +53,7 @@ def gain_recent(frame: pd.DataFrame, share: float = 0.2) -> float | None:
 def stale(frame: pd.DataFrame, noise: Noise) -> int:
     """How many trials finished since the best came within noise of what it is now."""
     best = _best(frame)
-    if not len(best) or math.isnan(best[-1]):
-        return 0
-    return int(len(best) - 1 - np.argmax(best <= best[-1] + tie_band(noise)))
+    return 0 if not len(best) or math.isnan(best[-1]) else ending.stale(best.tolist(), tie_band(noise))
 
 
 def advice(frame: pd.DataFrame, noise: Noise) -> str:
@@ -96,7 +94,7 @@ def _in_order(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _best(frame: pd.DataFrame) -> np.ndarray:
     """The best so far after each finished trial: a failed or infeasible one is no attempt that brought nothing."""
-    finished = _in_order(frame[frame["state"].isin(_FINISHED)])
+    finished = _in_order(frame[frame["state"].isin(FINISHED)])
     return np.asarray(best_so_far(finished, "trials")["best"])
 
 

@@ -12,11 +12,12 @@ import pandas as pd
 from tuner.analysis import words
 from tuner.analysis.study.frame import at_milestone
 
-Cost = Literal["parameters", "seconds", "flops", "tokens"]
+Cost = Literal["parameters", "seconds", "flops", "tokens", "latency_ms"]
 COSTS: tuple[Cost, ...] = get_args(Cost)
 
 SAID: dict[Cost, str] = {
     "parameters": "parameters", "seconds": "training time", "flops": "compute", "tokens": "tokens",
+    "latency_ms": "latency",
 }  # fmt: skip
 """Each cost in words, as ``a third of its ...``."""
 
@@ -53,6 +54,18 @@ def pareto(frame: pd.DataFrame, cost: Cost, band: float = 0.0) -> pd.DataFrame:
     )
 
 
+def hypervolume(table: pd.DataFrame) -> float | None:
+    """How much of the box between the best and the worst of both, loss and cost, the front of ``table`` dominates: 1
+    where the best is the cheapest too (Zitzler and Thiele, 1999, as a share); None where the box has no area.
+    """
+    values, costs = table["value"].to_numpy(), table["cost"].to_numpy()
+    if not len(table) or np.ptp(values) == 0 or np.ptp(costs) == 0:
+        return None
+    lowest = np.fmin.accumulate(values)  # for each cost the least loss so far; the cheapest are first
+    heights = (values.max() - lowest[:-1]) * np.diff(costs)
+    return float(heights.sum() / (np.ptp(values) * np.ptp(costs)))
+
+
 def bargain(table: pd.DataFrame, cost: Cost, band: float) -> str:
     """``Trial 7 is as good as the best, trial 3, at a third of its parameters.``; empty where none is so cheap.
 
@@ -77,7 +90,7 @@ def unweighed(table: pd.DataFrame, cost: Cost) -> str:
     if table["cost"].nunique() > 1:
         return ""
     amount = float(table["cost"].iloc[0])
-    unit = "FLOPs" if cost == "flops" else cost
+    unit = {"flops": "FLOPs", "latency_ms": "ms a token"}.get(cost, cost)
     said = words.duration(amount) if cost == "seconds" else f"{words.count(amount)} {unit}"
     return f"All {len(table)} complete trials cost the same: {said}."
 

@@ -25,7 +25,7 @@ from optuna.distributions import (
 )
 
 from tuner.search.asktell import Search
-from tuner.search.storage import open_storage
+from tuner.search.store.storage import open_storage
 from tuner.spec.dimensions.dimension import ChoiceDim, Dimension, FloatDim, IntDim
 from tuner.spec.dimensions.fields import values_of
 from tuner.spec.load import parse

@@ -19,7 +19,7 @@ from tuner.bench.pages.browser import browsing, serving_process
 from tuner.bench.pages.loads import visit
 from tuner.bench.pages.studies import STORE, make_study
 from tuner.search.asktell import Search
-from tuner.search.storage import open_storage
+from tuner.search.store.storage import open_storage
 from tuner.spec.study import StudySpec
 from tuner.tracking.base import NullTracker
 

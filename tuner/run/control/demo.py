@@ -7,12 +7,13 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from tuner.run.driver import Driver, Silent
+from tuner.run.driver import Driver
 from tuner.run.folder import claim
 from tuner.run.hands.landscape import SimulatedWorkers
+from tuner.run.watcher import Silent
 from tuner.search.asktell import Search
-from tuner.search.lock import study_lock
-from tuner.search.storage import delete_study, open_storage
+from tuner.search.store.lock import study_lock
+from tuner.search.store.storage import delete_study, open_storage
 from tuner.spec.load import parse
 from tuner.tracking.tracker import Spooler
 

@@ -9,7 +9,7 @@ import time
 from tuner.search import requests
 from tuner.search.history import read_study
 from tuner.search.requests import Request, Wish
-from tuner.search.storage import open_storage
+from tuner.search.store.storage import open_storage
 from tuner.spec.errors import StoreError
 from tuner.spec.records import Point, Value
 

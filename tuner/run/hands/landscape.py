@@ -31,6 +31,20 @@ def parameters(spec: TrialSpec) -> int:
     return 12 * spec.model.depth * spec.model.width**2 + _VOCABULARY * spec.model.width
 
 
+def fits(spec: TrialSpec) -> bool:
+    """Whether the pretended machine has memory for the trial."""
+    return _bytes(spec) <= MEMORY
+
+
+def seconds_of(spec: TrialSpec) -> float:
+    """How long the whole trial takes."""
+    return 6.0 * parameters(spec) * _tokens(spec) / _FLOPS_A_SECOND
+
+
+def _bytes(spec: TrialSpec) -> float:
+    return 16 * parameters(spec) + 4e3 * spec.tokens_per_step * spec.model.depth * spec.model.width / 64
+
+
 def loss_at(spec: TrialSpec, share: float) -> float:
     """Nats a token after ``share`` (0 to 1] of the budget, as a trial measures it: with the luck of its seed and of its
     evaluation; infinity once it has diverged.
@@ -67,8 +81,9 @@ class SimulatedWorkers(FakeWorkers):
 
     def story(self, job: TrialJob) -> Iterator[Message | Died]:
         spec, size = job.spec, parameters(job.spec)
-        if (needed := 16 * size + 4e3 * spec.tokens_per_step * spec.model.depth * spec.model.width / 64) > MEMORY:
-            yield Outcome(State.INFEASIBLE, f"needs {needed / 1e6:.0f} MB of the {MEMORY / 1e6:.0f} MB there are")
+        if not fits(spec):
+            needed = _bytes(spec) / 1e6
+            yield Outcome(State.INFEASIBLE, f"needs {needed:.0f} MB of the {MEMORY / 1e6:.0f} MB there are")
             return
         facts: dict[str, Value] = {"parameters": size, "seed": spec.seed, "spec_hash": spec.hash, "precision": "fp32"}
         facts |= dict.fromkeys(("device", "device_kind", "data_fingerprint"), SIMULATED)
@@ -83,6 +98,8 @@ class SimulatedWorkers(FakeWorkers):
                 yield Outcome(State.DIVERGED, f"the loss left its own past at step {done}")
                 return
             metrics = {"val_loss": loss, "val_bpb": loss / math.log(2) / 3, "train_loss": loss - 0.04 - 0.05 * share}
+            if k == job.milestones:
+                metrics["latency_ms"] = 0.1 * spec.model.depth + size / 1e7
             spent = Spent(done, done * spec.tokens_per_step, int(flops), flops / _FLOPS_A_SECOND)
             row = Measurement(spent, metrics, k, time_ms=int(1000 * self.now) + 1)
             yield replace(row, samples=tuple(_text(spec, k, index) for index in range(job.samples)))

@@ -8,11 +8,13 @@ from collections.abc import Callable
 
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
 
-from tuner.spec.parts.settings import StudySettings
+from tuner.search.bayes.sampler import ForecastPruner
+from tuner.spec.study import StudySpec
 
-PRUNERS: dict[str, Callable[[StudySettings], BasePruner]] = {
-    "hyperband": lambda study: HyperbandPruner(min_resource=1, max_resource=study.milestones, reduction_factor=3),
-    "asha": lambda study: SuccessiveHalvingPruner(min_resource=1, reduction_factor=3),
-    "median": lambda study: MedianPruner(n_startup_trials=5, n_warmup_steps=1),
-    "none": lambda study: NopPruner(),
+PRUNERS: dict[str, Callable[[StudySpec], BasePruner]] = {
+    "forecast": lambda spec: ForecastPruner(spec),
+    "hyperband": lambda spec: HyperbandPruner(min_resource=1, max_resource=spec.study.milestones, reduction_factor=3),
+    "asha": lambda spec: SuccessiveHalvingPruner(min_resource=1, reduction_factor=3),
+    "median": lambda spec: MedianPruner(n_startup_trials=5, n_warmup_steps=1),
+    "none": lambda spec: NopPruner(),
 }

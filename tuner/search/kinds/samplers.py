@@ -1,4 +1,4 @@
-"""Samplers by name: which Optuna sampler proposes the next point.
+"""Samplers by name: which of Optuna's, or our own, proposes the next point.
 One row a kind; a test holds these rows and the spec's words equal.
 """
 
@@ -11,6 +11,7 @@ from collections.abc import Callable
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, QMCSampler, RandomSampler, TPESampler
 
+from tuner.search.bayes.sampler import BayesSampler
 from tuner.spec.records import Value
 from tuner.spec.study import StudySpec
 
@@ -22,6 +23,7 @@ def _tpe(spec: StudySpec, seed: int) -> BaseSampler:
 
 
 SAMPLERS: dict[str, Callable[[StudySpec, int], BaseSampler]] = {
+    "bayes": BayesSampler,
     "tpe": _tpe,
     "gp": lambda spec, seed: GPSampler(seed=seed),
     "random": lambda spec, seed: RandomSampler(seed=seed),

@@ -65,7 +65,7 @@ class _Range(_Dimension):
                 wrong(f"the step {said(step)} makes more than {MAX_STEPS:,} values; remove it", "step")
             elif _steps(low, high, step) == 1:
                 wrong(f"the step {said(step)} is larger than {said(low)} to {said(high)}", "step")
-            elif (reached := _stepped(low, step, _steps(low, high, step) - 1)) != high:
+            elif (reached := stepped(low, step, _steps(low, high, step) - 1)) != high:
                 wrong(
                     f"{said(low)} to {said(high)} is not a whole number of steps of {said(step)}: "
                     f"the high end would become {said(reached)}; write that, or change the step"
@@ -79,7 +79,8 @@ def _steps(low: builtins.float, high: builtins.float, step: builtins.float) -> i
     return int((Decimal(str(high)) - Decimal(str(low))) // Decimal(str(step))) + 1
 
 
-def _stepped(low: builtins.float, step: builtins.float, count: int) -> builtins.float:
+def stepped(low: builtins.float, step: builtins.float, count: int) -> builtins.float:
+    """``low`` and ``count`` steps, in decimals, as Optuna has them."""
     return float(Decimal(str(low)) + count * Decimal(str(step)))
 
 
@@ -108,12 +109,12 @@ class FloatDim(_Range):
 
     def grid(self) -> tuple[Value, ...]:
         """Every value; empty without a step."""
-        return tuple(_stepped(self.low, self.step, k) for k in range(self.size() or 0)) if self.step else ()
+        return tuple(stepped(self.low, self.step, k) for k in range(self.size() or 0)) if self.step else ()
 
     def draw(self, rng: random.Random) -> Value:
         """One value at random, even on the dimension's own scale."""
         if self.step is not None:
-            return _stepped(self.low, self.step, rng.randrange(_steps(self.low, self.high, self.step)))
+            return stepped(self.low, self.step, rng.randrange(_steps(self.low, self.high, self.step)))
         if self.log:
             value = math.exp(rng.uniform(math.log(self.low), math.log(self.high)))
             return min(self.high, max(self.low, value))
@@ -124,7 +125,7 @@ class FloatDim(_Range):
         if isinstance(value, bool) or not isinstance(value, int | float):
             return False
         if self.step is not None and self.low <= value <= self.high:
-            near = _stepped(self.low, self.step, round((value - self.low) / self.step))
+            near = stepped(self.low, self.step, round((value - self.low) / self.step))
             return math.isclose(value, near, rel_tol=1e-9, abs_tol=1e-12)
         return self.low <= value <= self.high
 
@@ -216,6 +217,20 @@ AnyDimension = Annotated[
         custom_error_message="expected exactly one of float: [low, high], int: [low, high] or choice: [...]",
     ),
 ]
+
+
+def proportional(dimension: Dimension) -> bool:
+    """Whether equal ratios are equal steps in it: on a log scale, and among positive numbers to choose from."""
+    if isinstance(dimension, ChoiceDim):
+        return numeric(dimension) and all(isinstance(value, int | float) and value > 0 for value in dimension.choice)
+    return dimension.log
+
+
+def numeric(dimension: Dimension) -> bool:
+    """Whether all its values are numbers, which have an order."""
+    if not isinstance(dimension, ChoiceDim):
+        return True
+    return all(isinstance(value, int | float) and not isinstance(value, bool) for value in dimension.choice)
 
 
 def in_words(dimension: Dimension) -> str:

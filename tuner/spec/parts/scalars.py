@@ -6,11 +6,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
-from tuner.spec.budget import Budget, parse_size, size_text
+from tuner.spec.budget import Budget, Unit, parse_size, size_text
 
 
 def _integer(value: object) -> object:
@@ -29,6 +30,23 @@ def _budget(value: object) -> object:
     return Budget.parse(value) if isinstance(value, str) else value
 
 
+def _in(unit: Unit) -> Callable[[object], object]:
+    """Reader of a bare amount of ``unit``: 50M, 1e15, 25 min."""
+
+    def read(value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        try:
+            budget = Budget.parse(value)
+        except ValueError:
+            budget = Budget.parse(f"{value} {unit}")
+        if budget.unit is not unit:
+            raise ValueError(f"expected an amount of {unit}, got {value!r}")
+        return budget.amount
+
+    return read
+
+
 def _size(value: object) -> object:
     return parse_size(value) if isinstance(value, str) else value
 
@@ -45,6 +63,9 @@ Size = Annotated[
     Field(description="a size such as '5 GB'"),
 ]
 """Bytes; YAML and JSON say "5 GB"."""
+Tokens = Annotated[Float, Field(gt=0), BeforeValidator(_in(Unit.TOKENS))]
+Flops = Annotated[Float, Field(gt=0), BeforeValidator(_in(Unit.FLOPS))]
+Seconds = Annotated[Float, Field(gt=0), BeforeValidator(_in(Unit.SECONDS))]
 BudgetField = Annotated[Budget, BeforeValidator(_budget), PlainSerializer(str)]
 
 

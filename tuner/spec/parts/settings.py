@@ -5,12 +5,13 @@ Fields and their limits only; what they do is done in search/, run/ and tracking
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
 from tuner.spec.errors import short
-from tuner.spec.parts.scalars import Count, Frozen, Int, Size
+from tuner.spec.parts.scalars import Count, Float, Flops, Frozen, Int, Positive, Seconds, Size, Tokens
 
 
 def _url(value: str) -> str:
@@ -33,14 +34,34 @@ class RepeatSettings(Frozen):
         return self.top * (self.seeds - 1)
 
 
+class TotalSettings(Frozen):
+    """What the whole study may spend, over all its trials, workers and restarts; what is not said is not limited."""
+
+    tokens: Tokens | None = None  # trained on
+    flops: Flops | None = None
+    seconds: Seconds | None = None  # of the clock, while the study runs: '25 min'
+    device_hours: Positive | None = None  # of training, all devices together
+
+
+class StopSettings(Frozen):
+    """When a search no longer pays: the best has gained less than ``gain`` over so many finished trials."""
+
+    gain: Literal["seed noise"] | Positive = "seed noise"  # or in units of the metric
+    over: Annotated[Count, Field(le=100_000)] = 10  # trials
+
+
 class StudySettings(Frozen):
     """How to search. ``trials`` is a total: the same study again goes on. What a trial is, is no part."""
 
     trials: Count = 24
+    totals: TotalSettings | None = None  # beside ``trials``: what comes first ends the study
+    stop: StopSettings | None = None  # None: all ``trials`` are run
     milestones: Annotated[Count, Field(le=10_000)] = 10  # reports, pruning and comparison happen only here
     metric: Literal["val_loss", "val_bpb"] = "val_loss"
-    sampler: Literal["tpe", "gp", "random", "cmaes", "grid", "qmc"] = "tpe"
-    pruner: Literal["hyperband", "asha", "median", "none"] = "hyperband"
+    sampler: Literal["bayes", "tpe", "gp", "random", "cmaes", "grid", "qmc"] = "bayes"
+    pruner: Literal["forecast", "hyperband", "asha", "median", "none"] = "forecast"
+    prior: Literal["steplaw", "none"] | Mapping[str, tuple[Float, Positive]] = "steplaw"  # the first guess
+    against: Literal["parameters", "flops", "latency_ms"] | None = None  # a second objective: the least loss for each
     seed: Annotated[Int, Field(ge=0, lt=2**32)] = 1
     workers: Literal["auto"] | Annotated[Count, Field(le=1024)] = "auto"
     storage: Annotated[str, AfterValidator(_url)] | None = None  # None: sqlite:///tuner.db

@@ -24,9 +24,10 @@ MACHINE = ".machine"
 """The folder of a machine's notes, beside its corpora."""
 
 _CGROUPS = (
-    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+    ("/sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
+    ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
 )
+"""Folder, limit, use, and the line of ``memory.stat`` that says how much of the use is file cache to be dropped."""
 
 
 class TooLargeError(Exception):
@@ -40,9 +41,11 @@ class TooLargeError(Exception):
 def available_bytes() -> int:
     """Host memory that new processes could take now: the machine's, or what a container has left of its own."""
     free = int(psutil.virtual_memory().available)
-    for limit, used in _CGROUPS:
-        with suppress(OSError, ValueError):  # "max", or no such group
-            free = min(free, max(0, int(Path(limit).read_text()) - int(Path(used).read_text())))
+    for folder, limit, used, cache in _CGROUPS:
+        with suppress(OSError, ValueError, KeyError):  # "max", or no such group
+            whole = int((Path(folder) / limit).read_text())
+            stat = dict(line.split() for line in (Path(folder) / "memory.stat").read_text().splitlines())
+            free = min(free, max(0, whole - int((Path(folder) / used).read_text()) + int(stat[cache])))
     return free
 
 

@@ -1,10 +1,11 @@
-"""How fast a model of a shape generates, with a cache and without, in turns; a process of its own that prints JSON.
-For `tuner bench generate`: untrained weights, one row, temperature 0; no file, no tokenizer.
+"""How fast a model generates: of a trial at its end; for `tuner bench generate` of a shape, with a cache and without.
+One row, temperature 0; no file, no tokenizer. As a program it prints JSON.
 """
 
 from __future__ import annotations
 
 import json
+import statistics
 import sys
 import time
 from typing import Any
@@ -17,6 +18,23 @@ from tuner.train.model.gpt import GPT
 from tuner.train.use.generate import generate
 
 VOCAB = 1024
+
+
+def latency_ms(gpt: GPT, tokens: int = 16) -> float:
+    """Milliseconds a generated token with a cache: the median of ``tokens``, one sequence, one thread, no tokenizer."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    start = torch.zeros(1, 1, dtype=torch.long, device=gpt.tokens.weight.device)
+    times, since = [], time.perf_counter()
+    try:
+        for ids in generate(gpt, start, Sampling(max_tokens=tokens + 1, temperature=0)):
+            ids.tolist()  # waits for a GPU
+            now = time.perf_counter()
+            times.append(now - since)
+            since = now
+    finally:
+        torch.set_num_threads(threads)
+    return 1000 * statistics.median(times[1:])
 
 
 def pace(depth: int, width: int, context: int, tokens: int, pairs: int, threads: int) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from pathlib import Path
 import sqlalchemy
 from filelock import FileLock, Timeout
 
-from tuner.search.storage import sqlite_file, store_errors
+from tuner.search.store.storage import sqlite_file, store_errors
 from tuner.spec.errors import StoreError, StudyLockedError
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
@@ -14,8 +15,11 @@ from rich.text import Text
 
 from tuner.analysis import words
 from tuner.analysis.table import counts
-from tuner.search.history import StudyRecord, TrialRecord
+from tuner.search.history import IMPORTED, StudyRecord, TrialRecord
 from tuner.search.repeats import standings, winner
+
+if TYPE_CHECKING:
+    from tuner.analysis.trials.pareto import Cost
 
 
 def print_best(console: Console, record: StudyRecord, count: int = 5) -> None:
@@ -74,9 +78,13 @@ def print_summary(
         parts = "  ".join(f"{path} {share:.0%}" for path, share in importance.items())
         console.print(Text(f"importance (PED-ANOVA): {parts}"), soft_wrap=True)
     print_standings(console, record)
+    print_front(console, record)
     if (best := winner(record)) is not None:
         number = best.number
-        console.print(Text(f"checkpoint of the best: {runs}/{record.name}/{number}/checkpoints"), soft_wrap=True)
+        folder = f"{runs}/{record.name}/{number}/checkpoints"
+        if (other := best.facts.get(IMPORTED)) is not None:
+            folder = f"{runs}/{other}/checkpoints, as long as that study keeps it"
+        console.print(Text(f"checkpoint of the best: {folder}"), soft_wrap=True)
         console.print(Text(f"next:\n  tuner show {record.name} {number}\n  tuner trials {record.name}\n  mlflow ui"))
 
 
@@ -103,6 +111,28 @@ def print_standings(console: Console, record: StudyRecord) -> None:
         first = words.loss(record.find(one.first).value)
         table.add_row(str(one.first), first, words.loss(one.mean), spread, str(len(values)), chance)
     console.print(table)
+
+
+def print_front(console: Console, record: StudyRecord) -> None:
+    """Where the study has a second objective: the least loss for each cost, and how much of the box it covers."""
+    cost: Cost | None = record.spec["study"].get("against")
+    if cost is None:
+        return
+    from tuner.analysis.study.frame import frame
+    from tuner.analysis.trials.pareto import SAID, hypervolume, pareto, unweighed
+
+    table = pareto(frame(record), cost)
+    if sentence := unweighed(table, cost):
+        console.print(sentence)
+        return
+    shown = Table(title=f"the least loss for its {SAID[cost]}", title_justify="left", box=None, pad_edge=False)
+    for name in ("trial", record.metric, cost):
+        shown.add_column(name, justify="right")
+    for row in table[table["on_front"]].itertuples():
+        shown.add_row(str(row.number), words.loss(float(row.value)), words.count(float(row.cost)))
+    console.print(shown)
+    if (share := hypervolume(table)) is not None:
+        console.print(f"hypervolume: {share:.0%} of the box between the best and the worst of both", highlight=False)
 
 
 def print_trial(console: Console, record: StudyRecord, trial: TrialRecord) -> None:

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tuner.analysis import words
+from tuner.analysis.prefixes import truncated
 from tuner.spec.dimensions.dimension import ChoiceDim, Dimension
 from tuner.spec.study import StudySpec
 from tuner.spec.trial import TrialSpec
@@ -37,6 +38,9 @@ def print_plan(console: Console, spec: StudySpec, plan: Plan, store: str, tracki
         for path, dimension in spec.space.items():
             table.add_row(f"  {path}", _said(dimension))
         console.print(table)
+    warning = truncated(spec.model_dump(mode="json"))
+    if warning and study.pruner in ("hyperband", "asha", "median"):  # forecast learns how the finished ones went on
+        console.print(Text(f"note: pruner {study.pruner} compares trials before their end. {warning}"), soft_wrap=True)
     for rule in spec.forbid:
         console.print(Text(f"  never: {rule}"))
     console.print(Text(_model(trial, plan)))

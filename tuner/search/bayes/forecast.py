@@ -1,0 +1,63 @@
+"""Where a trial will end, judged by how those ended that were as far: for the pruner, and for the sampler's model.
+Values at milestones only; what follows from a forecast is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from tuner.search.bayes.axes import Array
+
+NEEDED = 4
+"""Complete trials below which nothing is forecast."""
+
+BELIEF = 2.0
+"""So many trials' worth of belief that curves run parallel, before the trials themselves say otherwise."""
+
+Curve = Mapping[int, float]
+"""Milestone -> value there; that of a complete trial has the last one."""
+
+
+class Forecast(NamedTuple):
+    """The value expected at the full budget, and its standard deviation."""
+
+    mean: float
+    deviation: float
+
+    def chance_below(self, value: float) -> float:
+        """Of ending below ``value``."""
+        return 0.5 * math.erfc((self.mean - value) / (self.deviation * math.sqrt(2)))
+
+
+def forecast(curve: Curve, row: Array, complete: Sequence[tuple[Array, Curve]], last: int) -> Forecast | None:
+    """The end of ``curve`` of the trial at ``row``, by the rest of the way that ``complete`` trials went from the same
+    milestone to ``last``; None below ``NEEDED`` of them.
+
+    Ridge regression of what was still gained on the value at the milestone and on where the trial lies in the space:
+    a high rate hovers until it decays. The deviation is that of leaving each out in turn, so a line that explains
+    nothing is not believed.
+    """
+    if not curve:
+        return None
+    at = max(curve)
+    known = [(where, one[at], one[last]) for where, one in complete if at in one and last in one]
+    known = [one for one in known if math.isfinite(one[1]) and math.isfinite(one[2])]
+    if len(known) < NEEDED:
+        return None
+    here, end = np.array([one[1] for one in known]), np.array([one[2] for one in known])
+    features = np.c_[here, [one[0] for one in known]]
+    centre, scale = features.mean(0), features.std(0) + 1e-9
+    standard, rest = (features - centre) / scale, end - here
+    inverse = np.linalg.inv(standard.T @ standard + BELIEF * np.eye(standard.shape[1]))
+    slopes = inverse @ standard.T @ (rest - rest.mean())
+    leverage = ((standard @ inverse) * standard).sum(1) + 1 / len(known)
+    left_out = (rest - rest.mean() - standard @ slopes) / np.maximum(1 - leverage, 0.05)
+    asked = (np.r_[curve[at], row] - centre) / scale
+    few = len(known) / (len(known) - 2)  # so few cannot tell their own scatter (Student's t)
+    variance = few * float((left_out**2).mean()) * (1 + 1 / len(known) + float(asked @ inverse @ asked))
+    mean = curve[at] + float(rest.mean()) + float(asked @ slopes)
+    return Forecast(mean, math.sqrt(variance) + 1e-4)
