@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 from conftest_app import YAML, Make, Open, go_on, words
-from tuner.run.watcher import Silent
 
 from tuner.run.driver import Driver
 from tuner.run.hands.landscape import SimulatedWorkers
+from tuner.run.watcher import Silent
 from tuner.search.asktell import Search
 from tuner.search.store.storage import open_storage
 from tuner.search.store.url import DEFAULT_URL
