@@ -65,12 +65,13 @@ def _say(name: str, found: Mapping[str, list[Reached]]) -> None:
     tokens, seconds = (statistics.median(values) for values in zip(*found[name], strict=True))
     ours = [statistics.median(values) for values in zip(*found["ours"], strict=True)]
     missed = sum(math.isinf(one.tokens) for one in found[name])
-    ratios = f"ours takes {ours[0] / tokens:.2f} x of the tokens, {ours[1] / seconds:.2f} x of the seconds"
-    print(
-        f"{name:<23} {tokens / 1e6:6.1f}M tokens {seconds / 60:6.1f} min"
-        f"{'' if name == 'ours' else f'; {ratios}'}; {missed} of {len(found[name])} never",
-        flush=True,
-    )
+    if math.isinf(tokens):
+        said = "in most seeds never"
+    else:
+        said = f"{tokens / 1e6:.1f}M tokens, {seconds / 3600:.1f} h of device"
+        if name != "ours":
+            said += f"; ours takes {ours[0] / tokens:.2f} x of the tokens, {ours[1] / seconds:.2f} x of the time"
+    print(f"{name:<23} {said}; {missed} of {len(found[name])} never", flush=True)
 
 
 def _study(name: str, trials: int, best: float, seed: int) -> Reached:

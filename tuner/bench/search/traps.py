@@ -44,7 +44,7 @@ space:
 study: {{milestones: 1, samples: 0, keep: 1, memory: 2 GB, workers: 2}}
 """
 
-DIVERGING = ("space.optim.lr={float: [2e-4, 1.0], log: true}",)
+DIVERGING = ("space.optim.lr={float: [2e-4, 0.25], log: true}",)
 
 
 class _Peaks(Silent):

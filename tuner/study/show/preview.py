@@ -40,7 +40,7 @@ def print_plan(console: Console, spec: StudySpec, plan: Plan, store: str, tracki
         console.print(table)
     warning = truncated(spec.model_dump(mode="json"))
     if warning and study.pruner in ("hyperband", "asha", "median"):  # forecast learns how the finished ones went on
-        console.print(Text(f"note: pruner {study.pruner} compares trials before their end. {warning}"), soft_wrap=True)
+        console.print(Text(f"note: pruner {study.pruner} compares trials before their end. {warning}"))
     for rule in spec.forbid:
         console.print(Text(f"  never: {rule}"))
     console.print(Text(_model(trial, plan)))
