@@ -80,7 +80,7 @@ class Life(Callback):
         self.last = sound[0]
         weights, state = checkpoint.load(self.last)
         self.module.restore(weights, state)
-        self.past.lowest = state.get("lowest_row", math.inf)
+        self.past.lowest, self.past.rows = state.get("lowest_row", math.inf), state.get("rows", 0)
         self.meter.restore(self.last.spent, self.last.reached)
         self.samples.resume(self.last.spent.seconds)
         if self.last.last is not None:
@@ -207,7 +207,7 @@ class Life(Callback):
         self.last = checkpoint.save(
             self.folder,
             self.module.gpt.state_dict(),
-            {**self.module.training_state(), "lowest_row": self.past.lowest},
+            {**self.module.training_state(), "lowest_row": self.past.lowest, "rows": self.past.rows},
             self.record,
             self.meter.spent,
             self.meter.reached,

@@ -12,24 +12,32 @@ MARGIN = 1.0
 SHARE = 0.5
 """Of what was gained on knowing nothing (the logarithm of the vocabulary): who has lost more has diverged."""
 
+EARLY = 10
+"""Rows in which a trial may still overshoot: there only a loss twice that of knowing nothing has diverged."""
+
 
 class Past:
-    """The rows of one trial; ``lowest`` is their least mean training loss, in nats a token."""
+    """The rows of one trial so far: how many, and ``lowest``, their least mean training loss in nats a token."""
 
-    def __init__(self, vocab: int, lowest: float = math.inf) -> None:
-        self.nothing, self.lowest = math.log(vocab), lowest
+    def __init__(self, vocab: int) -> None:
+        self.nothing, self.lowest, self.rows = math.log(vocab), math.inf, 0
 
     def departure(self, loss: float) -> str | None:
         """Take a row's mean training loss in; why the trial has diverged, None where it has not.
 
         It has where the loss is not finite, or lies more than ``MARGIN`` above the lowest row and has lost more than
-        ``SHARE`` of what that row had gained on the logarithm of the vocabulary. Spikes pass: a row is the mean of a
-        hundredth or so of the trial.
+        ``SHARE`` of what that row had gained on the logarithm of the vocabulary; among the first ``EARLY`` rows only
+        where it is twice that logarithm as well. Spikes pass: a row is the mean of a hundredth or so of
+        the trial.
         """
+        self.rows += 1
         if not math.isfinite(loss):
             return f"training loss {loss}"
         past = min(self.lowest, self.nothing)
-        if loss > past + max(MARGIN, SHARE * (self.nothing - past)):
+        allowed = past + max(MARGIN, SHARE * (self.nothing - past))
+        if self.rows <= EARLY:
+            allowed = max(allowed, 2 * self.nothing)
+        if loss > allowed:
             return f"training loss {loss:.3f} has left its own past, which was down to {past:.3f}"
         self.lowest = min(self.lowest, loss)
         return None
