@@ -145,7 +145,7 @@ def test_a_loss_leaves_its_past_by_the_stated_rule(vocab: int) -> None:
 
 
 def test_early_rows_may_overshoot_what_is_known_but_not_by_any_amount() -> None:
-    """Small batches do: in a trial of 2 x 512, one sequence a step, 2.92, then 4.05 nats of the 3.0 of knowing nothing."""
+    """Small batches do: 2 x 512, one sequence a step, had 2.92, then 4.05, where knowing nothing is 3.0."""
     past = Past(20)
     assert past.departure(2.923) is None
     assert past.departure(4.05) is None

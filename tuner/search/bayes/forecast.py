@@ -12,7 +12,7 @@ import numpy as np
 
 from tuner.search.bayes.axes import Array
 
-NEEDED = 4
+NEEDED = 6
 """Complete trials below which nothing is forecast."""
 
 BELIEF = 2.0
