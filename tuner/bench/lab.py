@@ -107,6 +107,15 @@ def prepare(spec: StudySpec) -> CorpusInfo:
         TunerError: it could not be done.
     """
     write_text(Path(TEXT), 1)
+    return tokenised(spec)
+
+
+def tokenised(spec: StudySpec) -> CorpusInfo:
+    """The corpus of the study's trial as written, built where it is not there.
+
+    Raises:
+        TunerError: it could not be done.
+    """
     answer = call(DataJob(spec.trial.data, CORPORA))
     if isinstance(answer, TunerError):
         raise answer

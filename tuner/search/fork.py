@@ -95,8 +95,8 @@ def _same_trial(spec: StudySpec, before: StudySpec, record: StudyRecord, trial: 
             raise InfeasibleError(f"{name}: {old} there, {new} here")
     whole = before.resolve(trial.point)
     point = _point(spec, whole)
-    if changes := differences(whole.as_data(), spec.resolve(point).as_data()):
-        raise InfeasibleError(changes[0].replace(" before", " there").replace(" now", " here"))
+    if changes := differences(whole.as_data(), spec.resolve(point).as_data(), ("there", "here")):
+        raise InfeasibleError(changes[0])
     return point
 
 

@@ -137,11 +137,16 @@ def lean(dimension: Dimension) -> dict[str, Any]:
     return {name: data[name] for name in sorted(data, key=[*DIMENSIONS, "log", "step", "when"].index)}
 
 
-def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """What differs between two identities, one path each with both values; empty for the same study."""
+def differences(
+    old: Mapping[str, Any], new: Mapping[str, Any], words: tuple[str, str] = ("before", "now")
+) -> list[str]:
+    """What differs between two identities, one path each with both values; empty for the same study.
+
+    ``words`` say which value is which.
+    """
     before, after = _flat(old), _flat(new)
     return [
-        f"{path}: {_shown(before, path)} before, {_shown(after, path)} now"
+        f"{path}: {_shown(before, path)} {words[0]}, {_shown(after, path)} {words[1]}"
         for path in dict.fromkeys([*before, *after])
         if _shown(before, path) != _shown(after, path)
     ]

@@ -191,10 +191,12 @@ def _fitting(spec: StudySpec, vocab: int, slots: int, accelerated: bool, kind: s
     def vocab_of(trial: TrialSpec) -> int:
         """Of the trial's own text, looked up once: finding it reads the whole source."""
         key = digest(trial.data.model_dump(mode="json"))
-        try:
-            return known.setdefault(key, known.get(key) or vocabulary(trial, RUNS / ".corpora")[0])
-        except DataError as error:
-            raise InfeasibleError(str(error)) from None
+        if key not in known:
+            try:
+                known[key], _ = vocabulary(trial, RUNS / ".corpora")
+            except DataError as error:
+                raise InfeasibleError(str(error)) from None
+        return known[key]
 
     return Fitting(Capacity(limit, kind, RUNS / MACHINE), vocab_of)
 

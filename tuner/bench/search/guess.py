@@ -8,21 +8,13 @@ import shutil
 import statistics
 from pathlib import Path
 
-from tuner.bench.lab import CORPORA, fresh, workplace
+from tuner.bench.lab import TEXT, tokenised, workplace
+from tuner.bench.search.machine import real_driver
 from tuner.bench.search.simulated import expected_loss, simulate, simulated_spec
-from tuner.run.driver import Driver
-from tuner.run.hands.link import DataJob
-from tuner.run.hands.local import LocalWorkers, devices, plan_slots
-from tuner.run.hands.once import call
 from tuner.run.watcher import Silent
-from tuner.search.asktell import Search
 from tuner.search.bayes.prior import step_law
-from tuner.search.store.storage import open_storage
-from tuner.spec.errors import TunerError
 from tuner.spec.load import parse
-from tuner.tracking.base import NullTracker
 
-TEXT = "text.txt"
 YAML = """
 name: guess
 trial:
@@ -55,14 +47,9 @@ def rank_guess(text: Path | None, trials: int) -> None:
             if text is not None and TEXT in data:
                 shutil.copy(text.resolve(), TEXT)
             spec = parse(YAML.replace("DATA", data), overrides=[f"study.trials={trials + 1}"])
-            info = call(DataJob(spec.trial.data, CORPORA))
-            if isinstance(info, TunerError):
-                raise info
-            folder = fresh()
-            search = Search(spec, open_storage(f"sqlite:///{folder / 'tuner.db'}", create=True))
-            hands = LocalWorkers(*plan_slots(2, [one for one in devices() if one != "cpu"], trials))
-            Driver(spec, search, hands, NullTracker(), Silent(), folder, CORPORA).run()
-            first, *others = search.record().trials
+            driver = real_driver(spec, tokenised(spec).vocab, Silent())
+            driver.run()
+            first, *others = driver.search.record().trials
             losses = [trial.value for trial in others if trial.value is not None]
             guess = float("inf") if first.value is None else first.value
             better = sum(loss < guess for loss in losses)

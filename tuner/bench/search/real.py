@@ -10,24 +10,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tuner.analysis.words import setting
-from tuner.bench.lab import CORPORA, fresh, workplace
+from tuner.bench.lab import TEXT, tokenised, workplace
+from tuner.bench.search.machine import real_driver
 from tuner.bench.search.race import RIVALS
-from tuner.run.driver import Driver
-from tuner.run.fitting import Fitting
-from tuner.run.hands.link import DataJob
-from tuner.run.hands.local import LocalWorkers, devices, plan_slots
-from tuner.run.hands.once import call
 from tuner.run.watcher import Silent
 from tuner.search.asktell import Search
-from tuner.search.store.storage import open_storage
 from tuner.spec.errors import TunerError
 from tuner.spec.load import parse
-from tuner.spec.records import CorpusInfo, Outcome
-from tuner.spec.study import StudySpec
-from tuner.tracking.base import NullTracker
-from tuner.train.machine.capacity import MACHINE, Capacity, limit_of
+from tuner.spec.records import Outcome
 
-TEXT = "text.txt"
 RIVAL = "Optuna TPE + median"
 NEEDED = 0.6
 """Share of the minutes after which ours is to have what the rival has at their end: 15 of 25."""
@@ -100,26 +91,9 @@ def _study(name: str, text: Path, minutes: float, seed: int) -> list[Step]:
         shutil.copy(text, TEXT)
         settings = [f"study.{setting}" for setting in RIVALS[name]]
         spec = parse(YAML, overrides=[*settings, f"study.seed={seed}", f"study.totals={{seconds: {60 * minutes}}}"])
-        info = call(DataJob(spec.trial.data, CORPORA))
-        if isinstance(info, TunerError):
-            raise info
-        assert isinstance(info, CorpusInfo)
         watcher = _Clocked(name)
-        driver = _driver(spec, info.vocab, watcher)
+        driver = real_driver(spec, tokenised(spec).vocab, watcher)
+        watcher.search = driver.search
         driver.run()
         print(f"  {name}: {watcher.ended_trials} trials ended", flush=True)
         return watcher.steps
-
-
-def _driver(spec: StudySpec, vocab: int, watcher: _Clocked) -> Driver:
-    folder = fresh()
-    search = Search(spec, open_storage(f"sqlite:///{folder / 'tuner.db'}", create=True))
-    watcher.search = search
-    kinds = devices()
-    accelerated = [device for device in kinds if device != "cpu"]
-    hands = LocalWorkers(*plan_slots(2, accelerated, spec.study.trials))
-    limit = limit_of(spec.study.memory, hands.slots, bool(accelerated))
-    fitting = None
-    if limit is not None:
-        fitting = Fitting(Capacity(limit, " and ".join(sorted(set(kinds.values()))), Path(MACHINE)), lambda _: vocab)
-    return Driver(spec, search, hands, NullTracker(), watcher, folder, CORPORA, fitting=fitting)

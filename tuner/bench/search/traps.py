@@ -8,26 +8,18 @@ import random
 import statistics
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 
-from tuner.bench.lab import CORPORA, TEXT, fresh, prepare, workplace
+from tuner.bench.lab import TEXT, prepare, workplace
+from tuner.bench.search.machine import real_driver
 from tuner.bench.search.race import RIVALS
 from tuner.bench.search.simulated import simulate, simulated_spec
-from tuner.run.driver import Driver
 from tuner.run.fitting import Fitting
-from tuner.run.hands.local import LocalWorkers, devices, plan_slots
 from tuner.run.watcher import Silent
-from tuner.search.asktell import Search
 from tuner.search.history import StudyRecord, TrialRecord
-from tuner.search.store.storage import open_storage
 from tuner.spec.errors import InfeasibleError
 from tuner.spec.load import parse
 from tuner.spec.records import Measurement
 from tuner.spec.study import StudySpec
-from tuner.tracking.base import NullTracker
-from tuner.train.machine.capacity import MACHINE, Capacity
-
-LIMIT = 2 * 10**9
 
 MEMORY_YAML = f"""
 name: memory
@@ -69,18 +61,13 @@ def measure_memory(trials: int) -> None:
     """
     with workplace():
         spec = parse(MEMORY_YAML, overrides=[f"study.trials={trials}"])
-        vocab, kinds = prepare(spec).vocab, devices()
-        accelerated = [device for device in kinds if device != "cpu"]
-        capacity = Capacity(LIMIT, " and ".join(sorted(set(kinds.values()))), Path(MACHINE))
-        fitting, folder, watcher = Fitting(capacity, lambda _: vocab), fresh(), _Peaks()
-        print(
-            f"{trials} trials, each may take 2 GB; {_unfit(spec, fitting):.0%} of 1,000 random points cannot",
-            flush=True,
-        )
-        search = Search(spec, open_storage(f"sqlite:///{folder / 'tuner.db'}", create=True))
-        hands = LocalWorkers(*plan_slots(2, accelerated, trials))
-        Driver(spec, search, hands, NullTracker(), watcher, folder, CORPORA, fitting=fitting).run()
-        record = search.record()
+        watcher = _Peaks()
+        driver = real_driver(spec, prepare(spec).vocab, watcher)
+        assert driver.fitting is not None  # the study says what a trial may take
+        unfit = _unfit(spec, driver.fitting)
+        print(f"{trials} trials, each may take 2 GB; {unfit:.0%} of 1,000 random points cannot", flush=True)
+        driver.run()
+        record = driver.search.record()
     refused = [trial for trial in record.trials if trial.state == "infeasible" and trial.number not in watcher.peaks]
     milliseconds = [1000 * (t.ended - t.started).total_seconds() for t in refused if t.ended and t.started]
     print(

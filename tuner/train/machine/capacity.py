@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,19 +94,20 @@ class Capacity:
 
     def learn(self, spec: TrialSpec, vocab: int, parts: int, taken: int) -> None:
         """Remember what a real trial of this shape took, at its fullest. A disk that is full forgets it."""
-        path = self._note(spec, vocab, parts)
-        about = _about(self.kind, spec, vocab, parts)
         with suppress(OSError):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            fresh = path.with_suffix(f".{os.getpid()}")
-            fresh.write_text(json.dumps({"about": about, "bytes": taken}, indent=1))
-            fresh.replace(path)
+            self.notes.mkdir(parents=True, exist_ok=True)
+            about = self._about(spec, vocab, parts)
+            write_note(self._note(spec, vocab, parts), {"about": about, "bytes": taken})
 
     def _note(self, spec: TrialSpec, vocab: int, parts: int) -> Path:
-        return self.notes / f"memory-{digest(_about(self.kind, spec, vocab, parts))[:24]}.json"
+        return self.notes / f"memory-{digest(self._about(spec, vocab, parts))[:24]}.json"
+
+    def _about(self, spec: TrialSpec, vocab: int, parts: int) -> dict[str, object]:
+        return shape_on(self.kind, spec, vocab, parts) | {"precision": spec.precision, "compile": spec.compile}
 
 
-def _about(kind: str, spec: TrialSpec, vocab: int, parts: int) -> dict[str, object]:
+def shape_on(kind: str, spec: TrialSpec, vocab: int, parts: int) -> dict[str, object]:
+    """What a note about a trial's steps in ``parts`` micro-batches on a kind of device holds for."""
     return {
         "device": kind,
         "model": spec.model.model_dump(mode="json"),
@@ -114,6 +116,15 @@ def _about(kind: str, spec: TrialSpec, vocab: int, parts: int) -> dict[str, obje
         "batch": spec.batch,
         "micro_batch": spec.batch // parts,
         "optimizer": spec.optim.kind,
-        "precision": spec.precision,
-        "compile": spec.compile,
     }
+
+
+def write_note(path: Path, note: Mapping[str, object]) -> None:
+    """Replace a note at once, so that no reader finds half of it.
+
+    Raises:
+        OSError: the disk is full, or its folder is not there.
+    """
+    fresh = path.with_suffix(f".{os.getpid()}")
+    fresh.write_text(json.dumps(note, indent=1))
+    fresh.replace(path)

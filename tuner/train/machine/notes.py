@@ -16,6 +16,7 @@ from filelock import FileLock
 
 from tuner.spec.parts.scalars import digest
 from tuner.spec.trial import TrialSpec
+from tuner.train.machine.capacity import shape_on, write_note
 from tuner.train.machine.device import device_kind
 
 Times = dict[str, float]
@@ -26,18 +27,11 @@ class Note:
     """The times of a spec's steps in ``accumulate`` micro-batches on ``device``, with the threads of this process."""
 
     def __init__(self, folder: Path, spec: TrialSpec, vocab: int, accumulate: int, device: torch.device) -> None:
-        self.about = {
-            "device": device_kind(device),
+        self.about = shape_on(device_kind(device), spec, vocab, accumulate) | {
             "instructions": torch.backends.cpu.get_cpu_capability(),
             "cores": os.cpu_count(),
             "threads": torch.get_num_threads(),
             "torch": str(torch.__version__),
-            "model": spec.model.model_dump(mode="json"),
-            "vocab": vocab,
-            "context": spec.data.context,
-            "batch": spec.batch,
-            "micro_batch": spec.batch // accumulate,
-            "optimizer": spec.optim.kind,
         }
         self.path = folder / f"{digest(self.about)[:24]}.json"
 
@@ -51,11 +45,9 @@ class Note:
         return times if all(math.isfinite(s) and s > 0 for s in times.values()) else {}
 
     def write(self, times: Times) -> None:
-        """Replace the note at once, so that no reader finds half of it; times that are not finite are left out."""
+        """Replace the note; times that are not finite are left out."""
         finite = {way: seconds for way, seconds in times.items() if math.isfinite(seconds)}
-        fresh = self.path.with_suffix(f".{os.getpid()}")
-        fresh.write_text(json.dumps({"about": self.about, "seconds": finite}, indent=1))
-        fresh.replace(self.path)
+        write_note(self.path, {"about": self.about, "seconds": finite})
 
     @contextmanager
     def held(self) -> Iterator[Times]:
