@@ -7,7 +7,7 @@ import random
 import tempfile
 import uuid
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -58,3 +58,20 @@ def postgres(_postgres: str) -> str:
     with engine.connect() as connection:
         connection.execute(sqlalchemy.text(f"CREATE DATABASE {name}"))
     return sqlalchemy.engine.make_url(_postgres).set(database=name).render_as_string(hide_password=False)
+
+
+FIGURES = "figures"
+
+
+@pytest.fixture
+def figures(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+    """Keeps a sentence with figures for the table at the end of the run."""
+    return lambda sentence: record_property(FIGURES, sentence)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what the tests have measured, each with its name."""
+    for report in terminalreporter.getreports("passed"):
+        for key, sentence in report.user_properties:
+            if key == FIGURES and report.when == "call":
+                terminalreporter.write_line(f"{report.nodeid.rpartition('::')[2]}: {sentence}")

@@ -40,6 +40,9 @@ REFUSALS = 4
 LISTENING = 1.0
 """Seconds between two looks at what is asked of the study from outside."""
 
+AWAKE = 5.0
+"""Seconds that count at most as silence between two looks: what is longer is a driver that slept itself."""
+
 GRACE = 6.0
 """Seconds that workers have to write checkpoints when the study is interrupted."""
 
@@ -52,7 +55,8 @@ class Ending(StrEnum):
 @dataclass
 class _Running:
     """A trial in a worker: how often that was killed since it reached a further milestone, and the value there; its
-    micro-batches a step, where they are known, and whether memory has made them smaller already.
+    micro-batches a step, where they are known, and whether memory has made them smaller already; for how many seconds
+    the worker has said nothing, and whether it is being ended for that.
     """
 
     asked: Asked
@@ -64,6 +68,8 @@ class _Running:
     parts: int | None = None
     refined: bool = False
     spent: Spent | None = None
+    silence: float = 0.0
+    hung: bool = False
 
 
 @dataclass
@@ -90,6 +96,7 @@ class Driver:
     _signals: int = 0
     _deadline: float = 0.0
     _listened: float = 0.0
+    _looked: float = 0.0
     _reckoned: float = -LISTENING
     _began: float = 0.0
     _enough: Enough | None = None
@@ -105,7 +112,8 @@ class Driver:
         Raises:
             StudyStoppedError: too many failures in a row, a full disk, or rules that forbid nearly every point.
         """
-        self._began = self.clock()
+        self._began = self._looked = self.clock()
+        self.search.outage.say, self.search.outage.hurried = self.watcher.say, lambda: self._signals > 0
         for request in self.search.requests():  # asked of a driver that is gone
             self.search.answer(request, "no driver was running")
         self._waiting.extend(self.search.unfinished())
@@ -117,6 +125,7 @@ class Driver:
                 self._hear(event.number, event)
             self.search.link_runs(self.tracker.runs())
             self._obey_signals()
+            self._lose_patience()
             self._obey_requests()
             self._reckon()
             more = self._fill()
@@ -210,7 +219,17 @@ class Driver:
             )
         )
 
+    def _lose_patience(self) -> None:
+        """End the workers that have said nothing for too long: hung, or stopped by somebody."""
+        passed, self._looked = min(AWAKE, self.clock() - self._looked), self.clock()
+        for number, running in self._running.items():
+            running.silence += max(0.0, passed)
+            if running.silence > self.spec.study.patience and not running.hung:
+                running.hung = True
+                self.workers.kill(number)
+
     def _hear(self, number: int, event: Event) -> None:
+        self._running[number].silence = 0.0
         match event.message:
             case Preparing() as work:
                 self.watcher.preparing(number, work)
@@ -280,14 +299,18 @@ class Driver:
         """A killed worker's trial goes on from its checkpoint; any other death is the trial's own failure."""
         running = self._running[number]
         running.kills += 1
+        sentence = died.sentence
+        if running.hung:
+            sentence = f"the worker said nothing for {self.spec.study.patience:.0f} s (study.patience) and was ended"
+            running.hung = False
         if self._stopping or number in self._condemned:
-            self._ended(number, Outcome(State.INTERRUPTED, died.sentence))
+            self._ended(number, Outcome(State.INTERRUPTED, sentence))
         elif died.killed and running.kills < ATTEMPTS:
-            self.watcher.say(f"trial {number}: {died.sentence}; it goes on from its last checkpoint.")
+            self.watcher.say(f"trial {number}: {sentence}; it goes on from its last checkpoint.")
             self._start(number)
         else:
             times = f", {running.kills} times without reaching a milestone" if running.kills > 1 else ""
-            self._ended(number, Outcome(State.FAILED, died.sentence + times))
+            self._ended(number, Outcome(State.FAILED, sentence + times))
 
     def _exhausted(self, number: int, reason: str, known: bool) -> None:
         """A trial that did not fit is tried once more, in smaller micro-batches; then it cannot be."""

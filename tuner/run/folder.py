@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from tuner.spec.disk import note
 from tuner.spec.errors import StoreError
 
 RECORD = "study.json"
@@ -31,7 +32,7 @@ def claim(folder: Path, study_id: str, tracking: str | None) -> None:
             "with --storage, move the folder away, or give this study another name."
         )
     fresh = folder / f".{RECORD}.new"
-    fresh.write_text(json.dumps({"study": study_id, "tracking": tracking}))
+    note(fresh, json.dumps({"study": study_id, "tracking": tracking}))
     fresh.replace(path)
 
 

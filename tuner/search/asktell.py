@@ -24,9 +24,10 @@ from tuner.search.kinds.pruners import PRUNERS
 from tuner.search.kinds.samplers import build_sampler, grid_points
 from tuner.search.repeats import REPEAT, SEED, Wanted, wanted
 from tuner.search.requests import Request, answer, waiting
-from tuner.search.store.storage import cause_of
+from tuner.search.store.outage import Outage
+from tuner.search.store.storage import cause_of, place_of
+from tuner.search.suggest import suggest
 from tuner.spec.budget import Unit
-from tuner.spec.dimensions.dimension import ChoiceDim, Dimension, FloatDim, IntDim
 from tuner.spec.errors import StoreError
 from tuner.spec.records import Measurement, Outcome, Point, Spent, State, Value
 from tuner.spec.study import StudySpec, differences
@@ -51,17 +52,24 @@ FREE = {"infeasible", REPEAT, IMPORTED}
 
 
 def _guarded(method: F) -> F:
-    """A method of Search whose store errors are sentences."""
+    """A method of Search that waits for a store that is away, and is then done again: doing it twice must be as once.
+    Other store errors, and a store that stays away, are sentences.
+    """
 
     @functools.wraps(method)
     def call(self: Search, *args: Any, **kwargs: Any) -> Any:
-        try:
-            return method(self, *args, **kwargs)
-        except (optuna.exceptions.StorageInternalError, sqlalchemy.exc.SQLAlchemyError) as error:
-            raise StoreError(
-                f"the trial store of study '{self.spec.name}' refused: {cause_of(error)}. Nothing finished is lost; "
-                "mend the cause and run the same command again."
-            ) from error
+        while True:
+            try:
+                result = method(self, *args, **kwargs)
+            except (optuna.exceptions.StorageInternalError, sqlalchemy.exc.SQLAlchemyError) as error:
+                if not self.outage.wait(error):
+                    raise StoreError(
+                        f"the trial store {place_of(self._storage)} of study '{self.spec.name}' refused: "
+                        f"{cause_of(error)}. Nothing finished is lost; mend the cause and run the same command again."
+                    ) from error
+            else:
+                self.outage.over()
+                return result
 
     return cast(F, call)
 
@@ -82,10 +90,16 @@ class Search:
         StoreError: the store holds a study of this name with another trial, space, rules, milestones or metric.
     """
 
-    @_guarded
     def __init__(self, spec: StudySpec, storage: BaseStorage) -> None:
         self.spec = spec
+        self.outage = Outage()
         self._storage = storage
+        self._unsure = False  # whether an ask was broken off, and may have left a trial behind
+        self._load()
+
+    @_guarded
+    def _load(self) -> None:
+        spec, storage = self.spec, self._storage
         pruner = PRUNERS[spec.study.pruner](spec)
         self._study = optuna.create_study(
             storage=storage, study_name=spec.name, direction="minimize", load_if_exists=True, pruner=pruner
@@ -214,18 +228,18 @@ class Search:
     @_guarded
     def ask(self) -> Asked:
         """The next point, recorded as running before it is returned."""
-        number = self._asked
-        self._study.sampler = build_sampler(self.spec, number)
-        if self._queued:  # a driver died between the two steps below
-            self._queued -= 1
-        elif self._grid is not None:
-            self._study.enqueue_trial(dict(self._grid[number]))
-        elif number == 0 and (guess := first_guess(self.spec)) is not None:
-            self._study.enqueue_trial(dict(guess))
-        trial = self._study.ask()
-        self._asked = trial.number + 1
-        self._open[trial.number] = trial
-        return self._choose(trial)
+        trial = self._left_behind()
+        if trial is None:
+            number = self._asked
+            self._study.sampler = build_sampler(self.spec, number)
+            if self._queued:  # a driver died between the two steps below
+                self._queued -= 1
+            elif self._grid is not None:
+                self._study.enqueue_trial(dict(self._grid[number]))
+            elif number == 0 and (guess := first_guess(self.spec)) is not None:
+                self._study.enqueue_trial(dict(guess))
+            trial = self._study.ask()
+        return self._opened(trial)
 
     @_guarded
     def ask_again(self, stopped: bool = False) -> Asked | None:
@@ -233,7 +247,10 @@ class Search:
 
         Repeats come once all trials are done, or the search has ``stopped`` before.
         """
+        if (trial := self._left_behind()) is not None:
+            return self._opened(trial)
         if not (wanted := self._wanted(stopped)):
+            self._unsure = False
             return None
         like = next(t for t in self._study.get_trials(deepcopy=False) if t.number == wanted[0].like)
         # made running at once: what others have enqueued waits for a total that allows it
@@ -243,10 +260,25 @@ class Search:
             user_attrs={REPEAT: like.number, SEED: wanted[0].seed},
         )
         template.datetime_start = datetime.now()
-        trial = Trial(self._study, self._storage.create_new_trial(self._study._study_id, template))
+        return self._opened(Trial(self._study, self._storage.create_new_trial(self._study._study_id, template)))
+
+    def _left_behind(self) -> Trial | None:
+        """The trial of an ask that the store went away from, where it came as far as that."""
+        unsure, self._unsure = self._unsure, True
+        if not unsure:
+            return None
+        trials = self._study.get_trials(deepcopy=False)
+        self._queued = sum(t.state is TrialState.WAITING for t in trials)
+        lost = [t for t in trials if t.state is TrialState.RUNNING and t.number not in self._open]
+        return self._take_up(lost[0]) if lost else None
+
+    def _opened(self, trial: Trial) -> Asked:
+        """The trial, once its point is in the store whole."""
+        asked = self._choose(trial)
         self._asked = trial.number + 1
         self._open[trial.number] = trial
-        return self._choose(trial)
+        self._unsure = False
+        return asked
 
     def _wanted(self, stopped: bool) -> list[Wanted]:
         """Repeats still to begin."""
@@ -256,7 +288,7 @@ class Search:
         return wanted(read_study(self._storage, self.spec.name), repeats.top, repeats.seeds)
 
     def _choose(self, trial: Trial) -> Asked:
-        point = self.spec.walk(lambda path, dim: _suggest(trial, path, dim))
+        point = self.spec.walk(lambda path, dim: suggest(trial, path, dim))
         attributes = trial.user_attrs
         return Asked(trial.number, point, int(attributes[SEED]) if REPEAT in attributes else None)
 
@@ -269,20 +301,33 @@ class Search:
             if key not in known or known[key] != value:
                 trial.set_user_attr(key, value)
 
-    @_guarded
     def report(self, number: int, measurement: Measurement) -> bool:
         """Record a milestone; true if the pruner ends the trial. The same milestone twice is one, with one answer."""
-        trial, milestone = self._open[number], measurement.milestone
-        if milestone is None:
+        if (milestone := measurement.milestone) is None:
             raise ValueError(f"trial {number}: only milestones are reported to the search")
         heard = self._heard.setdefault(number, set())
         if milestone in heard:  # sent again after a crash: judged once, answered the same
             self.note(number, _spent(measurement.spent))
-            return trial.user_attrs.get("stopped_at") == milestone
-        trial.report(measurement.metrics[self.spec.study.metric], milestone)
+            return self._stopped_at(number) == milestone
+        self._report(number, measurement.metrics[self.spec.study.metric], milestone)
         heard.add(milestone)
         latency = {key: value for key, value in measurement.metrics.items() if key == LATENCY}
         self.note(number, {**_spent(measurement.spent), **latency})
+        return self._judge(number, milestone)
+
+    @_guarded
+    def _report(self, number: int, value: float, milestone: int) -> None:
+        self._open[number].report(value, milestone)
+
+    @_guarded
+    def _stopped_at(self, number: int) -> Value:
+        stopped: Value = self._open[number].user_attrs.get("stopped_at")
+        return stopped
+
+    @_guarded
+    def _judge(self, number: int, milestone: int) -> bool:
+        """Ask the pruner."""
+        trial = self._open[number]
         repeated = REPEAT in trial.user_attrs  # its mean needs the whole budget
         if milestone < self.spec.study.milestones and not repeated and trial.should_prune():
             # noted before the worker hears it: a rung is judged once, and a crash must not lose the judgement
@@ -302,13 +347,14 @@ class Search:
         if outcome.state is State.INFEASIBLE:
             trial.set_constraint("fits", 1.0)
             self.note(number, {"infeasible": True})
-        elif REPEAT not in trial.user_attrs:
-            self.spent += 1
         if outcome.state is State.DIVERGED:  # else its last good milestone would speak for it
             trial.set_constraint("converges", 1.0)
+        counts = outcome.state is not State.INFEASIBLE and REPEAT not in trial.user_attrs
         state = _STATES[outcome.state]
-        self._study.tell(trial, value if state is TrialState.COMPLETE else None, state=state)
+        # finished already: the store went away after it had heard
+        self._study.tell(trial, value if state is TrialState.COMPLETE else None, state=state, skip_if_finished=True)
         del self._open[number]
+        self.spent += counts
 
     @_guarded
     def link_runs(self, runs: Mapping[int, str]) -> None:
@@ -316,11 +362,11 @@ class Search:
         for number, run in runs.items():
             if self._runs.get(number) == run:
                 continue
-            self._runs[number] = run
             if number in self._open:
                 self.note(number, {"mlflow_run": run})
             else:
                 self._study.set_user_attr(f"mlflow_run:{number}", run)
+            self._runs[number] = run
 
     @_guarded
     def requests(self) -> list[Request]:
@@ -341,19 +387,6 @@ class Search:
     def record(self) -> StudyRecord:
         """The study as it stands."""
         return read_study(self._storage, self.spec.name)
-
-
-def _suggest(trial: Trial, path: str, dimension: Dimension) -> Value:
-    match dimension:
-        case FloatDim():
-            low, high = dimension.float
-            return trial.suggest_float(path, low, high, step=dimension.step, log=dimension.log)
-        case IntDim():
-            first, last = dimension.int
-            return trial.suggest_int(path, first, last, step=dimension.step or 1, log=dimension.log)
-        case ChoiceDim():
-            chosen: Value = trial.suggest_categorical(path, list(dimension.choice))
-            return chosen
 
 
 def _spent(spent: Spent) -> dict[str, Value]:

@@ -21,6 +21,18 @@ def force(path: Path) -> None:
         os.close(handle)
 
 
+def note(path: Path, text: str) -> None:
+    """Write a small file whole.
+
+    Raises:
+        OSError: the disk refuses; unlike Python's own, it names the file.
+    """
+    try:
+        path.write_text(text)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
+
+
 HOLD = "promoted"
 """A trial's folder with a file of this name keeps its checkpoints whatever a study's retention says."""
 

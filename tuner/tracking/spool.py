@@ -77,8 +77,8 @@ class SpoolContent:
 class Spool:
     """The writer of one spool file. Opening cuts a torn last line off, so that no append can glue to it.
 
-    ``started``, ``resumes`` and ``last`` (the last row, merged) say what the file held; ``cut`` is the number
-    of bytes cut off.
+    ``started``, ``resumes``, ``last`` (the last row, merged) and ``latest`` (the latest time, in milliseconds) say what
+    the file held; ``cut`` is the number of bytes cut off.
 
     Raises:
         StoreError: the file cannot be opened or read.
@@ -96,7 +96,9 @@ class Spool:
                 os.ftruncate(self._file, self._size)
         except OSError as error:
             raise _refused(path, error) from error
-        content = collect(decode_lines(data[: self._size])[0])
+        records = decode_lines(data[: self._size])[0]
+        self.latest = max((record.time_ms for record in records), default=0)
+        content = collect(records)
         self.started = content.start is not None
         self.resumes = content.resumes
         self.last = content.rows[-1] if content.rows else None

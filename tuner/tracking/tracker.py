@@ -24,22 +24,20 @@ class Spooler:
         self._folder, self._say, self._wrote = folder, say, wrote
         self._spools: dict[int, Spool] = {}
         self._last: dict[int, Measurement | None] = {}
+        self._latest: dict[int, int] = {}
 
     def start(self, trial: int, params: Mapping[str, Value], tags: Mapping[str, str], spec: Mapping[str, Any]) -> None:
         self._close_spool(trial)
-        spool = Spool(self._folder / str(trial) / SPOOL)
-        self._spools[trial] = spool
-        self._last[trial] = spool.last
+        spool = self._open(trial)
         if spool.cut:
             self._say(f"trial {trial}: a torn last line ({spool.cut} bytes) was cut from its record")
         if spool.started:
-            self._write(trial, Resume(_now_ms(), spool.resumes + 1, dict(tags)), durable=True)
+            self._write(trial, Resume(self._now_ms(trial), spool.resumes + 1, dict(tags)), durable=True)
         else:
-            self._write(trial, Start(_now_ms(), dict(params), dict(tags), spec), durable=True)
+            self._write(trial, Start(self._now_ms(trial), dict(params), dict(tags), spec), durable=True)
 
     def row(self, trial: int, measurement: Measurement) -> bool:
-        self._started(trial)
-        timed = measurement if measurement.time_ms > 0 else replace(measurement, time_ms=_now_ms())
+        timed = replace(measurement, time_ms=self._now_ms(trial, measurement.time_ms))
         last = self._last[trial]
         kept = admit(last, timed)
         if kept is None:
@@ -49,10 +47,10 @@ class Spooler:
         return True
 
     def tag(self, trial: int, tags: Mapping[str, str]) -> None:
-        self._write(trial, Tags(_now_ms(), dict(tags)), durable=False)
+        self._write(trial, Tags(self._now_ms(trial), dict(tags)), durable=False)
 
     def finish(self, trial: int, outcome: Outcome, tags: Mapping[str, str]) -> None:
-        self._write(trial, Finish(_now_ms(), outcome, dict(tags)), durable=True)
+        self._write(trial, Finish(self._now_ms(trial), outcome, dict(tags)), durable=True)
         self._close_spool(trial)
 
     def runs(self) -> dict[int, str]:
@@ -69,9 +67,18 @@ class Spooler:
         path = self._folder / str(trial) / SPOOL
         if not path.exists():
             raise StoreError(f"{path}: expected a started trial, got none; call start({trial}, ...) first")
-        spool = self._spools[trial] = Spool(path)
-        self._last[trial] = spool.last
+        return self._open(trial)
+
+    def _open(self, trial: int) -> Spool:
+        spool = self._spools[trial] = Spool(self._folder / str(trial) / SPOOL)
+        self._last[trial], self._latest[trial] = spool.last, spool.latest
         return spool
+
+    def _now_ms(self, trial: int, said: int = 0) -> int:
+        """The time of a record, as ``said`` or now; never before the last one, though clocks are set back."""
+        self._started(trial)
+        self._latest[trial] = max(said or time.time_ns() // 1_000_000, self._latest.get(trial, 0))
+        return self._latest[trial]
 
     def _write(self, trial: int, record: Record, *, durable: bool) -> None:
         self._started(trial).append(record, durable=durable)
@@ -100,7 +107,3 @@ class StudyTracker(Spooler):
     def close(self, timeout: float = 4.0) -> int:
         super().close()
         return self._mirror.close(timeout)
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

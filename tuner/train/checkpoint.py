@@ -4,11 +4,14 @@ Written in a temporary folder beside the others, fsynced, manifest last, renamed
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import json
+import os
 import pickle
 import shutil
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -74,8 +77,9 @@ def save(
     temporary.mkdir()
     try:
         plain = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-        save_file(plain, temporary / WEIGHTS)
-        torch.save(dict(state), temporary / STATE)
+        with _room(temporary, sum(tensor.nbytes for tensor in plain.values())):
+            save_file(plain, temporary / WEIGHTS)
+            torch.save(dict(state), temporary / STATE)
         (temporary / SPEC).write_text(json.dumps(spec, indent=1, sort_keys=True))
         files = {name: _sha256(temporary / name) for name in (WEIGHTS, STATE, SPEC)}
         manifest = {
@@ -98,6 +102,21 @@ def save(
         raise
     force(root)
     return Saved(final, spent, reached, last, files[WEIGHTS], files)
+
+
+@contextlib.contextmanager
+def _room(folder: Path, size: int) -> Iterator[None]:
+    """Say of a full disk that it is one: safetensors and torch have errors of their own, which also mean other things.
+
+    Raises:
+        OSError: a write failed, and less than ``size`` bytes are free where it was.
+    """
+    try:
+        yield
+    except (SafetensorError, RuntimeError) as error:
+        if shutil.disk_usage(folder).free > size:
+            raise
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
 
 
 def sound(trial: Path, damaged: Callable[[str], None] = lambda sentence: None) -> list[Saved]:

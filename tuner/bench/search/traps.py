@@ -31,7 +31,7 @@ trial:
 space:
   optim.lr:    {{float: [1e-4, 3e-2], log: true}}
   batch:       {{choice: [2, 4, 8]}}
-  model.depth: {{int: [2, 12]}}
+  model.depth: {{int: [2, 16]}}
   model.width: {{int: [128, 1536], step: 128}}
 study: {{milestones: 1, samples: 0, keep: 1, memory: 2 GB, workers: 2}}
 """

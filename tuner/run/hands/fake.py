@@ -91,8 +91,8 @@ class FakeWorkers:
     def interrupt(self, number: int | None = None) -> None:
         self._replace(Outcome(State.INTERRUPTED, "interrupted"), list(self._stories) if number is None else [number])
 
-    def kill(self) -> None:
-        self._replace(Died(-9), list(self._stories))
+    def kill(self, number: int | None = None) -> None:
+        self._replace(Died(-9), list(self._stories) if number is None else [number])
 
     def _replace(self, message: Outcome | Died, numbers: list[int]) -> None:
         self._queue = [entry for entry in self._queue if entry[2].number not in numbers]

@@ -142,9 +142,9 @@ class LocalWorkers:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError, KeyError):
             self._running[number].pipe.send(message)
 
-    def kill(self) -> None:
-        for running in self._running.values():
-            running.process.kill()
+    def kill(self, number: int | None = None) -> None:
+        for each in self._running if number is None else (number,):
+            self._running[each].process.kill()
 
     def pids(self) -> dict[int, int]:
         """Trial -> process id of its worker."""

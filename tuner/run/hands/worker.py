@@ -4,6 +4,7 @@ The only room of this wing that calls the trainer; torch is loaded here, never i
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
@@ -65,8 +66,9 @@ def _train(job: TrialJob, link: PipeLink, device: str, threads: int | None) -> O
             return Outcome(State.INTERRUPTED, f"no room on the disk for {error.filename or job.folder}")
         if is_out_of_memory(error):
             return Exhausted(f"out of memory on {device}: {_first_line(error)}", known=False)
-        job.folder.mkdir(parents=True, exist_ok=True)
-        (job.folder / "error.txt").write_text(traceback.format_exc())
+        with contextlib.suppress(OSError):  # the reason itself goes to the store
+            job.folder.mkdir(parents=True, exist_ok=True)
+            (job.folder / "error.txt").write_text(traceback.format_exc())
         return Outcome(State.FAILED, f"{type(error).__name__}: {_first_line(error)}")
 
 

@@ -82,5 +82,5 @@ class Workers(Protocol):
     def interrupt(self, number: int | None = None) -> None:
         """Ask the worker of a trial, or every one, to write a checkpoint and leave."""
 
-    def kill(self) -> None:
-        """End every worker at once."""
+    def kill(self, number: int | None = None) -> None:
+        """End the worker of a trial, or every one, at once."""

@@ -16,6 +16,7 @@ import sqlalchemy
 from filelock import FileLock, Timeout
 
 from tuner.search.store.storage import sqlite_file, store_errors
+from tuner.spec.disk import note
 from tuner.spec.errors import StoreError, StudyLockedError
 
 
@@ -27,19 +28,19 @@ def study_lock(url: str, study: str, folder: Path) -> Iterator[None]:
         StudyLockedError: another driver has it; the sentence names its process where that is known.
         StoreError: the store cannot be reached, or a folder cannot be written.
     """
-    note = folder / "driver.json"
+    holder = folder / "driver.json"
     with contextlib.ExitStack() as held:
         if not (
             held.enter_context(_file(folder / "driver.lock")) and held.enter_context(store_lock(url, f"study.{study}"))
         ):
             raise StudyLockedError(
-                f"study '{study}' is being run by another driver{_holder(note)}; wait for it or stop it."
+                f"study '{study}' is being run by another driver{_holder(holder)}; wait for it or stop it."
             )
-        note.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%H:%M")}))
+        note(holder, json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%H:%M")}))
         try:
             yield
         finally:
-            note.unlink(missing_ok=True)
+            holder.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -95,9 +96,9 @@ def _advisory(url: str, name: str, wait: float) -> Iterator[bool]:
         yield taken
 
 
-def _holder(note: Path) -> str:
+def _holder(path: Path) -> str:
     try:
-        who = json.loads(note.read_text())
+        who = json.loads(path.read_text())
         return f" (process {who['pid']} on {who['host']}, since {who['since']})"
     except (OSError, ValueError, KeyError):
         return ""

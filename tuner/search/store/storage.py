@@ -13,11 +13,14 @@ from typing import Any
 
 import optuna
 import sqlalchemy
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage, get_storage
 
 from tuner.spec.disk import force
 from tuner.spec.errors import StoreError
+
+Storage = BaseStorage
+"""An open store, in the hands of those who only pass it on."""
 
 MEMORY_URL = "sqlite:///:memory:"
 """A store that ends with the process: for simulations."""
@@ -81,6 +84,12 @@ def open_storage(url: str, create: bool = False) -> BaseStorage:
         return _rdb(url, connect_args={"timeout": 60})
 
 
+def place_of(storage: BaseStorage) -> str:
+    """Where the store is, as its URL without a password."""
+    engine = getattr(getattr(storage, "_backend", storage), "engine", None)
+    return MEMORY_URL if engine is None else str(engine.url.render_as_string(hide_password=True))
+
+
 def delete_study(storage: BaseStorage, name: str) -> None:
     """Take a study and its trials out of the store; one that is not there is gone already."""
     with contextlib.suppress(KeyError):
@@ -108,9 +117,8 @@ def _has_tables(path: Path) -> bool:
 def _create_sqlite(path: Path) -> None:
     """Optuna's schema creation is neither race-free nor crash-safe: make it aside, then rename."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.parent / f".{path.name}.lock"):
-        for leftover in path.parent.glob(f".{path.name}.new*"):
-            leftover.unlink()
+    with FileLock(_creation(path)):
+        _sweep(path)
         if _has_tables(path):
             return
         fresh = path.parent / f".{path.name}.new"
@@ -119,6 +127,31 @@ def _create_sqlite(path: Path) -> None:
         storage.engine.dispose()
         force(fresh)
         fresh.rename(path)
+
+
+def unfinished(path: Path) -> list[Path]:
+    """What a process that died while it made the store at ``path`` left beside it; empty while one makes it."""
+    found = sorted(path.parent.glob(f".{path.name}.new*"))
+    try:
+        with FileLock(_creation(path), timeout=0) if found else contextlib.nullcontext():
+            return found
+    except Timeout:
+        return []
+
+
+def sweep(path: Path) -> None:
+    """Remove what ``unfinished`` found, unless another process makes the store right now."""
+    with contextlib.suppress(Timeout), FileLock(_creation(path), timeout=0):
+        _sweep(path)
+
+
+def _creation(path: Path) -> Path:
+    return path.parent / f".{path.name}.lock"
+
+
+def _sweep(path: Path) -> None:
+    for leftover in path.parent.glob(f".{path.name}.new*"):
+        leftover.unlink()
 
 
 def _rdb(url: str, **engine: Any) -> BaseStorage:

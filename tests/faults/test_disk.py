@@ -1,0 +1,142 @@
+"""A full disk under the store, the spools, MLflow, the checkpoints or TMPDIR: a sentence, and nothing is lost."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from crashing import run
+from study_helpers import drive, results, yaml
+from study_job import mirrored, outcome, study, told
+
+from tuner.run.driver import Ending
+from tuner.spec.errors import StudyStoppedError
+from tuner.tracking.store import create
+
+
+class Disk:
+    """A small file system of its own; ``ballast`` fills it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self._ballast = folder, folder / "ballast"
+
+    def fill(self, leave: int = 0) -> None:
+        """Take all the room there is, but for ``leave`` bytes."""
+        usage = shutil.disk_usage(self.folder)
+        self._ballast.write_bytes(b"x" * max(0, usage.free - leave))
+
+    def free(self) -> None:
+        self._ballast.unlink()
+
+
+@pytest.fixture
+def disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Disk]:
+    folder = tmp_path_factory.mktemp("disk")
+    words = ["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(words, capture_output=True).returncode:
+        pytest.skip("a file system of its own can be mounted by root alone")
+    try:
+        yield Disk(folder)
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    create(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def whole(database: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
+    folder = tmp_path_factory.mktemp("whole")
+    shutil.copy(database, folder / "mlflow.db")
+    assert run(study, str(folder)) == 0
+    return outcome(folder), mirrored(folder)
+
+
+@pytest.mark.parametrize("leave", [0, 8_000, 150_000])
+def test_no_room_for_the_spools(disk: Disk, whole: tuple[Any, Any], database: Path, tmp_path: Path, leave: int) -> None:
+    shutil.copy(database, tmp_path / "mlflow.db")
+    (tmp_path / "runs").symlink_to(disk.folder / "runs")
+    (disk.folder / "runs").mkdir()
+    disk.fill(leave)
+    code = run(told, str(tmp_path))
+    if leave < 100_000:
+        assert code == 3
+        assert "runs/crash" in (tmp_path / "said").read_text()
+    disk.free()
+    assert run(study, str(tmp_path)) == 0
+    assert (outcome(tmp_path), mirrored(tmp_path)) == whole
+
+
+@pytest.mark.parametrize("leave", [0, 60_000, 400_000])
+def test_no_room_for_the_store(disk: Disk, whole: tuple[Any, Any], database: Path, tmp_path: Path, leave: int) -> None:
+    shutil.copy(database, tmp_path / "mlflow.db")
+    url = f"sqlite:///{disk.folder / 'tuner.db'}"
+    disk.fill(leave)
+    assert run(told, str(tmp_path), url=url) == 3
+    assert str(disk.folder) in (tmp_path / "said").read_text()
+    disk.free()
+    assert run(study, str(tmp_path), url=url) == 0
+    assert (outcome(tmp_path, url=url), mirrored(tmp_path)) == whole
+
+
+def test_no_room_for_mlflow_costs_the_study_nothing(
+    disk: Disk, whole: tuple[Any, Any], database: Path, tmp_path: Path
+) -> None:
+    shutil.copy(database, disk.folder / "mlflow.db")
+    (tmp_path / "mlflow.db").symlink_to(disk.folder / "mlflow.db")
+    disk.fill()
+    assert run(told, str(tmp_path), patience=1.0) == 0
+    assert outcome(tmp_path) == whole[0]
+    disk.free()
+    assert run(study, str(tmp_path)) == 0
+    assert mirrored(tmp_path) == whole[1]
+
+
+@pytest.mark.parametrize("leave", [20_000, 120_000, 300_000])
+def test_no_room_for_checkpoints(disk: Disk, text_file: Path, tmp_path: Path, leave: int) -> None:
+    text = yaml(text_file)
+    driver, _ = drive(text, tmp_path / "whole")
+    assert driver.run() is Ending.COMPLETE
+    driver, _ = drive(text, tmp_path)
+    driver.folder = disk.folder / "small"
+    driver.folder.mkdir()
+    disk.fill(leave)
+    with pytest.raises(StudyStoppedError, match=r"no room on the disk for .*small/[01]/"):
+        driver.run()
+    assert {state for _, state, _, _ in results(tmp_path)} <= {"running", "complete"}
+    disk.free()
+    driver, _ = drive(text, tmp_path)
+    driver.folder = disk.folder / "small"
+    assert driver.run() is Ending.COMPLETE
+    assert results(tmp_path) == results(tmp_path / "whole")
+    assert not list(driver.folder.rglob(".tmp-*"))
+
+
+@pytest.mark.faults
+def test_no_room_for_temporary_files(
+    disk: Disk, text_file: Path, tmp_path: Path, figures: Callable[[str], None]
+) -> None:
+    """TMPDIR is full: checkpoints and stores are made where they belong, so a study does not need it."""
+    (tmp_path / "small.yaml").write_text(yaml(text_file, trials=2))
+    disk.fill()
+    done = subprocess.run(
+        [sys.executable, "-m", "tuner.study", "small.yaml"],
+        cwd=tmp_path,
+        env=os.environ | {"TMPDIR": str(disk.folder)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert [state for _, state, _, _ in results(tmp_path)] == ["complete", "complete"]
+    figures("TMPDIR full: a study of two trials completes")

@@ -1,0 +1,62 @@
+"""A store that is away for a while: what is worth waiting for, how long, and what is said meanwhile.
+Waiting only; that an operation may be tried again is the business of whoever tries it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable
+
+import optuna
+import sqlalchemy
+
+from tuner.search.store.storage import cause_of
+
+PATIENCE = 600.0
+"""Seconds that a store may be away before the study stops. Nothing is lost by either: rows are spooled before the store
+hears of them, and workers wait at their milestones.
+"""
+
+_PAUSE = 0.5
+
+
+class Outage:
+    """Waits for a store; ``say`` hears when it goes and is back, ``hurried`` tells that nobody wants to wait."""
+
+    def __init__(self) -> None:
+        self.say: Callable[[str], None] = lambda sentence: None
+        self.hurried: Callable[[], bool] = lambda: False
+        self._since: float | None = None
+
+    def wait(self, error: Exception) -> bool:
+        """Sleep a moment before the next try; False where waiting is of no use, or has lasted long enough."""
+        if not may_pass(error) or self.hurried():
+            return False
+        now = time.monotonic()
+        if self._since is None:
+            self._since = now
+            self.say(f"the trial store is away ({cause_of(error)}); the study waits for it, nothing is lost")
+        if now - self._since > PATIENCE:
+            return False
+        time.sleep(_PAUSE)
+        return True
+
+    def over(self) -> None:
+        """Hear that the store has answered."""
+        if self._since is not None:
+            self.say(f"the trial store is back after {time.monotonic() - self._since:.0f} s")
+            self._since = None
+
+
+def may_pass(error: Exception) -> bool:
+    """Whether the cause may go by itself: a lost connection, a lock of another's; not a full disk or a mistake."""
+    inner = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error
+    if not isinstance(inner, sqlalchemy.exc.DBAPIError):
+        return False
+    if inner.connection_invalidated or isinstance(inner, sqlalchemy.exc.InterfaceError):
+        return True
+    words = str(inner.orig)
+    if not isinstance(inner, sqlalchemy.exc.OperationalError) or " full" in words or "No space" in words:
+        return False
+    return "locked" in words or not isinstance(inner.orig, sqlite3.Error)
