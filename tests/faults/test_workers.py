@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import multiprocessing
 import os
 import random
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from study_helpers import Hook, drive, record, results, yaml
 
-from tuner.run.driver import Ending
+from tuner.run.driver import Driver, Ending
+from tuner.run.hands.fake import FakeWorkers
+from tuner.run.hands.link import Alive, Message, PipeLink, TrialJob
+from tuner.run.hands.workers import Died, Event
+from tuner.search.asktell import Search
+from tuner.search.store.storage import MEMORY_URL, open_storage
+from tuner.spec.load import parse
+from tuner.spec.records import Measurement, Spent, Verdict
+from tuner.tracking.base import NullTracker
 
 
 @pytest.fixture(scope="module")
@@ -93,23 +104,33 @@ def test_deaths_are_told_apart_and_harm_no_other_trial(
 
 
 class _Killer(threading.Thread):
-    """Kills a worker of ours every so often, until ``enough`` are or the study has ended."""
+    """Kills workers at random instants, at most twice between two milestones of a trial: a third time it has failed."""
 
-    def __init__(self, pids: Callable[[], list[int]], enough: int, pause: tuple[float, float], seed: int) -> None:
+    def __init__(self, pids: Callable[[], dict[int, int]], enough: int, seed: int) -> None:
         super().__init__(daemon=True)
-        self.pids, self.enough, self.pause, self.rng = pids, enough, pause, random.Random(seed)
+        self.pids, self.enough, self.rng = pids, enough, random.Random(seed)
+        self.since, self.reached = Counter[int](), Counter[int]()
         self.kills, self.over = 0, threading.Event()
 
+    def act(self, number: int, reached: int) -> None:
+        if reached > self.reached[number]:  # not one that is sent again
+            self.reached[number], self.since[number] = reached, 0
+
     def run(self) -> None:
-        while self.kills < self.enough and not self.over.wait(self.rng.uniform(*self.pause)):
-            with contextlib.suppress(ProcessLookupError, IndexError):
-                os.kill(self.rng.choice(self.pids()), signal.SIGKILL)
+        while self.kills < self.enough and not self.over.wait(self.rng.uniform(0.3, 0.9)):
+            alive = [(number, pid) for number, pid in self.pids().items() if self.since[number] < 2]
+            if not alive:
+                continue
+            number, pid = self.rng.choice(alive)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+                self.since[number] += 1
                 self.kills += 1
 
 
 def _until_killed(text: str, folder: Path, kills: int) -> tuple[int, list[Any]]:
-    driver, hands = drive(text, folder)
-    killer = _Killer(lambda: list(hands.pids().values()), kills, (0.35, 1.1), seed=5)
+    killer = _Killer(lambda: hands.pids(), kills, seed=5)
+    driver, hands = drive(text, folder, Hook(killer.act))
     killer.start()
     assert driver.run() is Ending.COMPLETE
     killer.over.set()
@@ -122,7 +143,7 @@ def test_two_hundred_kills_of_workers_change_nothing(
     text_file: Path, tmp_path: Path, figures: Callable[[str], None]
 ) -> None:
     """A long study, so that the kills fall on every stage of a trial's life; twelve milestones each."""
-    text = yaml(text_file, trials=30, budget="60k tokens").replace("milestones: 4", "milestones: 12")
+    text = yaml(text_file, trials=40, budget="60k tokens").replace("milestones: 4", "milestones: 12")
     driver, _ = drive(text, tmp_path / "whole")
     assert driver.run() is Ending.COMPLETE
     expected = results(tmp_path / "whole")
@@ -132,4 +153,55 @@ def test_two_hundred_kills_of_workers_change_nothing(
         kills, found = _until_killed(text, tmp_path / str(studies), 200 - total)
         assert found == expected
         total += kills
-    figures(f"{total} workers killed over {studies} studies of 30 trials: every value and weight as without")
+    figures(f"{total} workers killed over {studies} studies of 40 trials: every value and weight as without")
+
+
+def test_a_worker_that_only_works_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An evaluation longer than the patience measures nothing, and each of its batches is a sign of life."""
+    ours, theirs = multiprocessing.Pipe()
+    link = PipeLink(theirs)
+    assert not link.interrupted()
+    assert not ours.poll()
+    monkeypatch.setattr("tuner.run.hands.link.QUIET", -1.0)
+    assert not link.interrupted()
+    assert ours.recv() == Alive()
+
+
+class _Slow(FakeWorkers):
+    """A thousand signs of life, 0.6 s of the virtual clock each, before anything is measured."""
+
+    def story(self, job: TrialJob) -> Iterator[Message | Died]:
+        said = super().story(job)
+        yield next(said)
+        yield from itertools.repeat(Alive(), 1000)
+        yield from said
+
+
+class _Hung(FakeWorkers):
+    """Lives on the virtual clock and says nothing more, until it is killed."""
+
+    def wait(self, timeout: float) -> list[Event]:
+        self.now += 1.0
+        return super().wait(timeout) if self._queue else []
+
+    def story(self, job: TrialJob) -> Iterator[Message | Died]:
+        yield next(super().story(job))
+        yield Measurement(Spent(1, 1, 1.0, 1.0), {"val_loss": 1.0}, 1)
+
+    def answer(self, number: int, verdict: Verdict) -> None: ...
+
+
+@pytest.mark.parametrize(("hands", "states"), [(_Slow, {"complete"}), (_Hung, {"failed"})])
+def test_signs_of_life_are_all_that_patience_asks_for(
+    tmp_path: Path, hands: type[FakeWorkers], states: set[str]
+) -> None:
+    spec = parse(
+        "name: slow\nspace: {optim.lr: {float: [1e-4, 1e-2]}}\n"
+        "study: {trials: 2, milestones: 2, patience: 100 s, prior: none}"
+    )
+    search, workers = Search(spec, open_storage(MEMORY_URL)), hands(1)
+    driver = Driver(spec, search, workers, NullTracker(), Hook(), tmp_path, tmp_path, clock=workers.clock)
+    driver.run()
+    trials = search.record().trials
+    assert {trial.state for trial in trials} == states
+    assert all(("said nothing for 100 s" in trial.reason) == (states == {"failed"}) for trial in trials)

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import random
+import shutil
+import socket
+import statistics
 import subprocess
 import sys
 import time
 import urllib.parse
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
-from tracking_helpers import SPEC, Server, gate, row, spooled, stored
+from tracking_helpers import SPEC, Server, gate, row, serve, spooled, stored
 
 from tuner.spec.errors import StoreError
 from tuner.spec.records import Outcome, State
@@ -185,3 +191,78 @@ def test_a_whole_process_ends_in_time_and_in_silence(server: Server, mode: str, 
     assert left == "102"
     assert float(closing) < seconds + 0.5
     assert time.time() - float(Path("end").read_text()) < 1.0
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(200)
+def test_a_server_away_for_a_minute_gets_every_point_once(server: Server, figures: Callable[[str], None]) -> None:
+    """Rows go on at forty a second; what a row costs is held against a training step of 25 ms."""
+    said: list[str] = []
+    costs: dict[bool, list[float]] = {True: [], False: []}
+    with gate(server.port) as door:
+        memory = StudyTracker(Path("runs/minute"), "minute", door.uri, said.append, interval=0.2)
+        memory.start(0, {}, {}, SPEC)
+        began, step = time.monotonic(), 0
+        while (passed := time.monotonic() - began) < 80:
+            away = 10 < passed < 70
+            if away != (door.mode == "shut"):
+                door.set("shut" if away else "open")
+            step += 1
+            before = time.perf_counter()
+            memory.row(0, row(step, step // 100 if step % 100 == 0 else None))
+            costs[away].append(time.perf_counter() - before)
+            time.sleep(0.025)
+        memory.finish(0, DONE, {})
+        before = time.perf_counter()
+        assert memory.close(30) == 0
+        caught_up = time.perf_counter() - before
+    assert stored(server.folder / "mlflow.db", "minute")[0]["points"] == spooled(Path("runs/minute"), 0)
+    assert len(said) == 2
+    here, there = (1000 * statistics.median(costs[away]) for away in (False, True))
+    assert there - here < 0.25  # 1 % of a step
+    assert caught_up < 5
+    figures(
+        f"MLflow away for 60 s: a row costs {there:.2f} ms against {here:.2f} ms, all {step} rows stored once, "
+        f"{caught_up:.1f} s to catch up at the end"
+    )
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(300)
+def test_a_server_killed_in_its_batches_gets_every_point_once(
+    made_store: Path, tmp_path: Path, figures: Callable[[str], None]
+) -> None:
+    folder = tmp_path / "killed"
+    folder.mkdir()
+    shutil.copy(made_store, folder / "mlflow.db")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    rng, kills, step = random.Random(2), 0, 0
+    process = serve(folder, port)
+    memory = StudyTracker(Path("runs/killed"), "killed", f"http://127.0.0.1:{port}", lambda _: None, interval=0.02)
+    try:
+        memory.start(0, {}, {}, SPEC)
+        while kills < 6:
+            until = time.monotonic() + rng.uniform(0.5, 2.0)
+            while time.monotonic() < until:
+                step += 1
+                memory.row(0, row(step))
+                time.sleep(0.002)
+            for member in psutil.Process(process.pid).children(recursive=True):
+                member.kill()
+            process.kill()
+            process.wait()
+            kills += 1
+            process = serve(folder, port)
+        memory.finish(0, DONE, {})
+        until = time.monotonic() + 60
+        while memory.close(10) and time.monotonic() < until:
+            pass
+    finally:
+        for member in psutil.Process(process.pid).children(recursive=True):
+            member.kill()
+        process.kill()
+        process.wait()
+    assert stored(folder / "mlflow.db", "killed")[0]["points"] == spooled(Path("runs/killed"), 0)
+    figures(f"MLflow's server killed {kills} times in its batches: {step} rows, each point once")

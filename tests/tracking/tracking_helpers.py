@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import selectors
 import socket
 import sqlite3
+import subprocess
+import sys
 import threading
+import time
+import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -28,6 +33,40 @@ SPEC = {
 class Server:
     port: int
     folder: Path  # its working folder: mlflow.db and mlartifacts lie here
+
+
+def serve(folder: Path, port: int) -> subprocess.Popen[bytes]:
+    """Start `mlflow server` in ``folder``; it answers when this returns."""
+    settings = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    inherited = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "mlflow",
+                "server",
+                "--host",
+                "127.0.0.1",
+                "--port",
+                str(port),
+                "--workers",
+                "1",
+            ],
+            cwd=folder,
+            env=inherited | settings,
+            stdout=log,
+            stderr=log,
+        )
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1):
+                return process
+        except OSError:
+            assert process.poll() is None, (folder / "log").read_text()
+            assert time.monotonic() < deadline, (folder / "log").read_text()
+            time.sleep(0.1)
 
 
 def row(step: int, milestone: int | None = None, **metrics: float) -> Measurement:

@@ -14,7 +14,7 @@ from typing import Any
 
 from tuner.run.fitting import Fitting
 from tuner.run.folder import trial_folder
-from tuner.run.hands.link import Exhausted, TrialJob
+from tuner.run.hands.link import Alive, Exhausted, TrialJob
 from tuner.run.hands.workers import Died, Event, Workers
 from tuner.run.retention import retain_best
 from tuner.run.watcher import Watcher
@@ -231,6 +231,8 @@ class Driver:
     def _hear(self, number: int, event: Event) -> None:
         self._running[number].silence = 0.0
         match event.message:
+            case Alive():
+                pass
             case Preparing() as work:
                 self.watcher.preparing(number, work)
             case Started() as started:

@@ -5,6 +5,7 @@ Plain records only; neither torch nor Optuna is known here.
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -83,6 +84,11 @@ class Interrupt:
 
 
 @dataclass(frozen=True)
+class Alive:
+    """From a worker with nothing else to say: it has done a step, or a batch of an evaluation."""
+
+
+@dataclass(frozen=True)
 class Exhausted:
     """From a worker whose trial did not fit into memory: why, in words; ``known`` if the machine's notes have it."""
 
@@ -90,8 +96,11 @@ class Exhausted:
     known: bool
 
 
-Message = Preparing | Started | Measurement | Outcome | Exhausted
-"""What a worker says, in this order: any Preparing, one Started, Measurements; one Outcome or Exhausted."""
+Message = Preparing | Started | Measurement | Alive | Outcome | Exhausted
+"""What a worker says, in this order: any Preparing, one Started, Measurements and Alive; one Outcome or Exhausted."""
+
+QUIET = 1.0
+"""Seconds after which a worker that still works says so."""
 
 
 class PipeLink:
@@ -100,8 +109,10 @@ class PipeLink:
     def __init__(self, pipe: Connection) -> None:
         self._pipe = pipe
         self._interrupted = False
+        self._said = time.monotonic()
 
     def send(self, message: object) -> None:
+        self._said = time.monotonic()
         try:
             self._pipe.send(message)
         except (BrokenPipeError, ConnectionResetError):
@@ -123,6 +134,8 @@ class PipeLink:
                 return answer
 
     def interrupted(self) -> bool:
+        if time.monotonic() - self._said > QUIET:
+            self.send(Alive())
         while not self._interrupted and self._pipe.poll():
             self._receive()
         return self._interrupted

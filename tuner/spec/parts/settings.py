@@ -71,7 +71,7 @@ class StudySettings(Frozen):
     memory: Literal["auto"] | Size = "auto"  # bytes one trial may take; auto: its share of what is free
     disk: Size | None = None  # bytes all checkpoints of the study may take
     max_failures: Count = 5  # so many in a row stop the study
-    patience: Seconds = 1800.0  # a worker that says nothing for so long is ended; its trial goes on in another
+    patience: Seconds = 1800.0  # a worker that does no step for so long is ended; its trial goes on in another
     samples: Annotated[Int, Field(ge=0, le=16)] = 2  # texts a trial writes at its milestones; 0: none
 
     @property
