@@ -7,9 +7,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import pytest
+from crashing import run
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from study_job import URL, YAML, study
 
+from tuner.analysis.table import open_study
 from tuner.run.retention import retain_best
 from tuner.search.history import StudyRecord, TrialRecord
 from tuner.search.repeats import REPEAT, winner
@@ -69,3 +73,13 @@ def test_no_history_loses_a_checkpoint_that_is_needed(
             assert all(left[number] == 0 for number in spare)
     finally:
         shutil.rmtree(study)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_winner_of_the_repeats_has_its_weights_though_few_are_kept(tmp_path: Path, seed: int) -> None:
+    """It is known after the last repeat only: until then none of those that run again may lose theirs."""
+    text = YAML.replace("trials: 4", f"seed: {seed}, trials: 8").replace("{top: 1, seeds: 2}", "{top: 3, seeds: 3}")
+    assert run(study, str(tmp_path), text) == 0
+    chosen = winner(open_study(URL, "crash"))
+    assert chosen is not None
+    assert [path.parent.name for path in tmp_path.glob("runs/crash/*/checkpoints")] == [str(chosen.number)]

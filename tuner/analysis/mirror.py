@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tuner.search.history import StudyRecord
+from tuner.search.history import IMPORTED, StudyRecord, TrialRecord
 from tuner.tracking.audit import Run, runs_of
 from tuner.tracking.mirror import unmirrored
 from tuner.tracking.store import location
@@ -36,18 +36,25 @@ def disagreements(record: StudyRecord, uri: str) -> list[str]:
     """
     runs = {run.id: run for run in runs_of(record.name, uri)}
     ours = {f"{record.name}/{trial.number}": trial for trial in record.trials}
+    alive: dict[str, list[Run]] = {}  # by the trial that they say they are
+    for run in runs.values():
+        if not run.deleted:
+            alive.setdefault(run.trial, []).append(run)
     said = []
     for trial in record.trials:
         known = trial.facts.get("mlflow_run")
-        if not isinstance(known, str):
+        if not isinstance(known, str) or IMPORTED in trial.facts:  # another study's run is in that one's experiment
             continue
-        run = runs.get(known)
-        if run is None:
-            said.append(f"Trial {trial.number} names the run {known}, which MLflow does not have.")
-        elif run.deleted:
+        chosen = runs.get(known)
+        if chosen is None:
+            others = [run.id for run in alive.get(f"{record.name}/{trial.number}", [])]
+            instead = f"; it has {', '.join(others)} of that trial" if others else ""
+            said.append(f"Trial {trial.number} names the run {known}, which MLflow does not have{instead}.")
+        elif chosen.deleted:
             said.append(f"The run of trial {trial.number} was deleted in MLflow ({known}).")
         else:
-            said += _differences(record, trial.number, trial.value, trial.ended is not None, run)
+            said += _differences(record, trial, chosen)
+            said += _doubled(trial.number, chosen, alive[chosen.trial])
     strangers = [run.id for run in runs.values() if not run.deleted and run.trial and run.trial not in ours]
     if strangers:
         some = ", ".join(strangers[:3]) + (" and others" if len(strangers) > 3 else "")
@@ -55,10 +62,21 @@ def disagreements(record: StudyRecord, uri: str) -> list[str]:
     return said
 
 
-def _differences(record: StudyRecord, number: int, value: float | None, ended: bool, run: Run) -> list[str]:
-    theirs = run.metrics.get(record.metric)
+def _doubled(number: int, chosen: Run, runs: list[Run]) -> list[str]:
+    """``runs`` say they are the same trial; one that began at another time is of an earlier study of this name."""
+    others = [run.id for run in runs if run.started == chosen.started and run.id != chosen.id]
+    if not others:
+        return []
+    return [f"Trial {number} has {len(others) + 1} runs: {chosen.id}, which the store names, and {', '.join(others)}."]
+
+
+def _differences(record: StudyRecord, trial: TrialRecord, run: Run) -> list[str]:
+    number, value, theirs = trial.number, trial.value, run.metrics.get(record.metric)
+    ended = trial.ended is not None
     if ended and not run.finished:
         return [f"Trial {number} has ended, its run still says RUNNING; `tuner sync {record.name}` closes it."]
+    if ended and run.state not in ("", trial.state):
+        return [f"Trial {number} is {trial.state}, its run says {run.state}: one of them was changed."]
     if value is not None and theirs is None:
         return [f"Trial {number} ended at {value:.6g}, its run has no {record.metric}; `tuner sync {record.name}`."]
     if value is not None and theirs is not None and abs(value - theirs) > _NEAR * max(1.0, abs(value)):

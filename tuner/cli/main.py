@@ -12,6 +12,7 @@ import typer
 
 from tuner.cli.bench import bench
 from tuner.cli.control import add_control
+from tuner.cli.doctor import doctor
 from tuner.cli.models import add_models
 from tuner.cli.options import AsJson, Storage
 from tuner.cli.report import report
@@ -27,6 +28,7 @@ app = typer.Typer(
 app.add_typer(bench, name="bench")
 app.command()(study)
 app.command()(report)
+app.command()(doctor)
 
 Name = Annotated[str, typer.Argument(metavar="STUDY", help="the study's name")]
 

@@ -146,6 +146,13 @@ class Ledger:
         """Every row of a model, oldest first; empty where there is none."""
         return [_entry(row) for row in self._rows(model)]
 
+    def models(self) -> list[str]:
+        """The models that have a history, by name."""
+        with store_errors(self.url), self._engine.connect() as connection:
+            if not sa.inspect(connection).has_table(_TABLE.name):
+                return []
+            return sorted(connection.scalars(sa.select(_TABLE.c.model).distinct()))
+
     def broken(self, model: str) -> int | None:
         """The id of the first row whose seal does not hold, None where all do."""
         before = ""

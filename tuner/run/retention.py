@@ -11,28 +11,28 @@ from pathlib import Path
 
 from tuner.run.folder import trial_folder
 from tuner.search.history import IMPORTED, QUEUED, RUNNING, StudyRecord
-from tuner.search.repeats import winner
+from tuner.search.repeats import shippable
 from tuner.spec.disk import held
 
 
 def retain_best(study: Path, record: StudyRecord, keep: int, disk: int | None) -> list[str]:
     """Delete the checkpoints of finished trials beyond the best ``keep``; worst first, more until under ``disk`` bytes.
 
-    Never those of a running or a promoted trial, and never the best trial's. Returns sentences about a cap that
-    cannot be held.
+    Never those of a running or a promoted trial, and never one that may be the winner's (see repeats.shippable).
+    Returns sentences about a cap that cannot be held.
     """
     alive = {trial.number for trial in record.trials if trial.state in (RUNNING, QUEUED)}
     own = [trial for trial in record.ranked() if IMPORTED not in trial.facts]  # another study's are kept by that one
-    best = [trial.number for trial in own[:keep]]
-    first = winner(record)
-    if first is not None and IMPORTED not in first.facts and first.number not in best:
-        best = [first.number, *best[: keep - 1]]
+    needed = [number for number in shippable(record) if IMPORTED not in record.find(number).facts]
+    needed = needed or [trial.number for trial in own[:1]]
+    others = [trial.number for trial in own if trial.number not in needed]
+    best = needed + others[: max(0, keep - len(needed))]
     for trial in record.trials:
         if trial.number not in alive and trial.number not in best:
             _delete(study, trial.number)
     if disk is None:
         return []
-    while (used := _bytes(study)) > disk and len(best) > 1:
+    while (used := _bytes(study)) > disk and len(best) > len(needed):
         _delete(study, best.pop())
     if used > disk:
         return [

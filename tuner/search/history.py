@@ -4,8 +4,9 @@ Read only; whatever writes lives in asktell.py.
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -15,10 +16,12 @@ import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from tuner.search.kinds.importance import fanova, ped_anova
 from tuner.search.store.reader import engine_of, read_head, read_names, read_trials
-from tuner.spec.errors import StoreError, nearest
+from tuner.search.store.storage import cause_of
+from tuner.spec.errors import StoreError, nearest, short
 from tuner.spec.records import Point, Value
 
 RUNNING, QUEUED = "running", "queued"
@@ -103,7 +106,7 @@ def study_names(storage: BaseStorage) -> list[str]:
     engine = engine_of(storage)
     if engine is None:
         return sorted(optuna.get_all_study_names(storage))
-    with engine.connect() as connection:
+    with _legible(engine), engine.connect() as connection:
         return read_names(connection)
 
 
@@ -135,6 +138,23 @@ def fanova_importance(storage: BaseStorage, name: str, sample: int) -> dict[str,
     return fanova(_read(storage, name).complete(), sample)
 
 
+@contextlib.contextmanager
+def _legible(engine: Engine) -> Iterator[None]:
+    """Turn what reading a database raises into a sentence: it is away, or holds what was never written to it."""
+    shown = engine.url.render_as_string(hide_password=True)
+    try:
+        yield
+    except SQLAlchemyError as error:
+        raise StoreError(f"the trial store {shown} cannot be read: {cause_of(error)}.") from error
+    except UnicodeEncodeError as error:
+        raise StoreError(f"no study {short(str(error.object))!r} in the store: no text can hold that name.") from error
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
+        raise StoreError(
+            f"the trial store {shown} holds what no study writes ({type(error).__name__}: {error}); it may be "
+            "damaged: put a copy of it in its place."
+        ) from error
+
+
 @dataclass(frozen=True)
 class _Reading:
     """What was read of a study: its trials as Optuna has them and the records made of them, both by trial id.
@@ -162,7 +182,7 @@ class _History:
 
     def read(self, name: str) -> _Reading | None:
         """The study as it is now, the same object where nothing has changed; None where there is none."""
-        with self._lock, self._engine.connect() as connection:
+        with self._lock, _legible(self._engine), self._engine.connect() as connection:
             head, known = read_head(connection, name), self._known.get(name)
             if head is None:
                 self._known.pop(name, None)
@@ -227,8 +247,8 @@ def _renewed(
 
 
 def _record(trial: FrozenTrial, run: str | None) -> TrialRecord:
-    """``run`` is an MLflow run id that became known after the trial was closed."""
-    facts = {"mlflow_run": run, **trial.user_attrs} if run else trial.user_attrs
+    """``run`` is an MLflow run id that became known after the trial was closed: newer than one that it noted itself."""
+    facts = {**trial.user_attrs, "mlflow_run": run} if run else trial.user_attrs
     word = _WORDS[trial.state]
     if trial.state.is_finished():
         word = str(facts.get("outcome", word))

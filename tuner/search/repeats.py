@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
-from tuner.search.history import StudyRecord, TrialRecord
+from tuner.search.history import RUNNING, StudyRecord, TrialRecord
 from tuner.spec.parts.scalars import digest
 from tuner.spec.records import Point
 
@@ -81,18 +81,43 @@ def wanted(record: StudyRecord, top: int, seeds: int) -> list[Wanted]:
     The settings are ranked by the trials of the search alone, so that no repeat changes what is repeated; a seed that
     failed or runs counts as begun. The same store always gives the same answer.
     """
-    ranked = sorted((t for t in record.trials if t.value is not None and REPEAT not in t.facts), key=lambda t: t.order)
-    chosen: dict[str, TrialRecord] = {}
-    for trial in ranked:
-        chosen.setdefault(family(trial.point), trial)
     begun: dict[str, set[str]] = {}
     for trial in record.trials:
         begun.setdefault(family(trial.point), set()).add(seed_of(record, trial))
     found = []
-    for mark, trial in list(chosen.items())[:top]:
+    for mark, trial in _chosen(record, top).items():
         first, known = int(seed_of(record, trial)), begun[mark]
         fresh = (seed % 2**32 for seed in itertools.count(first + 1) if str(seed % 2**32) not in known)
         found += [Wanted(trial.number, seed) for seed in itertools.islice(fresh, max(0, seeds - len(known)))]
+    return found
+
+
+def _chosen(record: StudyRecord, top: int) -> dict[str, TrialRecord]:
+    """The ``top`` settings that the search found best, each with the trial that it found them by."""
+    ranked = sorted((t for t in record.trials if t.value is not None and REPEAT not in t.facts), key=lambda t: t.order)
+    chosen: dict[str, TrialRecord] = {}
+    for trial in ranked:
+        chosen.setdefault(family(trial.point), trial)
+    return dict(list(chosen.items())[:top])
+
+
+def shippable(record: StudyRecord) -> list[int]:
+    """The trials whose weights may yet be wanted, the likeliest first: the winner, and until all repeats have ended
+    the best trial of each of the settings that are run again.
+    """
+    found = [] if (first := winner(record)) is None else [first.number]
+    repeats = record.spec["study"].get("repeats")
+    if repeats is None:
+        return found
+    top, seeds = int(repeats["top"]), int(repeats["seeds"])
+    running = any(REPEAT in trial.facts and trial.state == RUNNING for trial in record.trials)
+    if running or wanted(record, top, seeds):
+        marks = _chosen(record, top)
+        ranked = sorted((trial for trial in record.trials if trial.value is not None), key=lambda trial: trial.order)
+        best: dict[str, int] = {}
+        for trial in ranked:
+            best.setdefault(family(trial.point), trial.number)
+        found += [best[mark] for mark in marks if best[mark] not in found]
     return found
 
 

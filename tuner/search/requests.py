@@ -108,7 +108,7 @@ def enqueue(storage: BaseStorage, study: str, point: Point, actor: str) -> int:
 def _loaded(storage: BaseStorage, study: str) -> optuna.Study:
     try:
         loaded = optuna.load_study(study_name=study, storage=storage)
-    except KeyError:
+    except (KeyError, UnicodeEncodeError):  # the second of a name that no text can hold
         hint = nearest(study, optuna.get_all_study_names(storage))
         raise StoreError(f"no study '{study}' in the store.{hint}") from None
     if "spec" not in loaded.user_attrs:

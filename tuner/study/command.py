@@ -122,6 +122,7 @@ def run_study(yaml: Path, overrides: list[str], storage: str | None, dry_run: bo
 
 
 def _already_complete(console: Console, spec: StudySpec, search: Search, folder: Path, uri: str) -> int:
+    from tuner.search.history import IMPORTED
     from tuner.study.show.summary import print_best, print_standings
     from tuner.tracking.mirror import unmirrored
     from tuner.tracking.tracker import StudyTracker
@@ -129,7 +130,8 @@ def _already_complete(console: Console, spec: StudySpec, search: Search, folder:
     end = search.enough()
     why = "nothing left to do" if end is None else end.sentence
     console.print(f"study {spec.name} is complete: {search.spent} of {spec.study.trials} trials; {why}", soft_wrap=True)
-    if unmirrored(folder, uri):  # the driver died after the last trial, or MLflow was away
+    nameless = any(t.ended and not {"mlflow_run", IMPORTED} & set(t.facts) for t in search.record().trials)
+    if unmirrored(folder, uri) or nameless:  # the driver died after the last trial, or MLflow was away
         _close(console, StudyTracker(folder, spec.name, uri, lambda sentence: None), search, uri, hurried=False)
     print_best(console, search.record())
     print_standings(console, search.record())

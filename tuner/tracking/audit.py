@@ -7,19 +7,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tuner.spec.errors import TunerError
-from tuner.tracking.mlflow import TRIAL_TAG
+from tuner.tracking.mlflow import TRIAL_TAG, reason
 from tuner.tracking.store import connect, shown
 
 
 @dataclass(frozen=True)
 class Run:
-    """One MLflow run: which trial it says it is (``study/number``), whether it was deleted, its last metrics."""
+    """One MLflow run: which trial it says it is (``study/number``), whether it was deleted, its last metrics.
+
+    ``started`` is in ms, as the trial's spool has it: an earlier study of the same name began at another time.
+    ``state`` is the word of the trial's end, empty where the run does not say it.
+    """
 
     id: str
     trial: str
     deleted: bool
     finished: bool
     metrics: dict[str, float]
+    started: int = 0
+    state: str = ""
 
 
 def runs_of(study: str, uri: str) -> list[Run]:
@@ -46,11 +52,14 @@ def runs_of(study: str, uri: str) -> list[Run]:
                     deleted=run.info.lifecycle_stage == "deleted",
                     finished=run.info.status != "RUNNING",
                     metrics=dict(run.data.metrics),
+                    started=int(run.info.start_time or 0),
+                    state=str(run.data.tags.get("tuner.state", "")),
                 )
                 for run in page
             ]
             token = page.token or None
     except (MlflowException, OSError) as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise TunerError(f"MLflow at {shown(uri)} could not be read: {first[:300]}") from error
+        raise TunerError(
+            f"MLflow at {shown(uri)} could not be read: {reason(error).replace(uri, shown(uri))}"
+        ) from error
     return found

@@ -117,14 +117,12 @@ def create(path: Path) -> None:
     if _has_tables(path):
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = path.with_name(f".{path.name}.lock")
-    draft = path.with_name(f".{path.name}.draft")
+    lock, draft = _creation(path), _draft(path)
     try:
         with FileLock(lock, timeout=_CREATION_S):
             if _has_tables(path):
                 return
-            for left in (draft, draft.with_name(draft.name + "-journal")):  # of a creator that died
-                left.unlink(missing_ok=True)
+            _sweep(path)
             _make(draft)
             draft.replace(path)
             force(path.parent)
@@ -133,6 +131,22 @@ def create(path: Path) -> None:
             f"{path}: expected to make MLflow's store, got no turn in {_CREATION_S:.0f} s because another "
             f"process holds {lock}; end that process and run the same command again"
         ) from error
+
+
+def unfinished(path: Path) -> list[Path]:
+    """What a process that died while it made the file at ``path`` left beside it; empty while one makes it."""
+    found = [left for left in _drafts(path) if left.exists()]
+    try:
+        with FileLock(_creation(path), timeout=0) if found else contextlib.nullcontext():
+            return found
+    except Timeout:
+        return []
+
+
+def sweep(path: Path) -> None:
+    """Remove what ``unfinished`` found, unless another process makes the file right now."""
+    with contextlib.suppress(Timeout), FileLock(_creation(path), timeout=0):
+        _sweep(path)
 
 
 def quiet() -> None:
@@ -145,6 +159,24 @@ def quiet() -> None:
     retries = logging.getLogger("urllib3.connectionpool")
     if retries.level == logging.NOTSET:  # a WARNING for each retry would land on the screen
         retries.setLevel(logging.ERROR)
+
+
+def _creation(path: Path) -> Path:
+    return path.with_name(f".{path.name}.lock")
+
+
+def _draft(path: Path) -> Path:
+    return path.with_name(f".{path.name}.draft")
+
+
+def _drafts(path: Path) -> tuple[Path, Path]:
+    draft = _draft(path)
+    return draft, draft.with_name(draft.name + "-journal")
+
+
+def _sweep(path: Path) -> None:
+    for left in _drafts(path):  # of a creator that died
+        left.unlink(missing_ok=True)
 
 
 def _make(draft: Path) -> None:
@@ -167,7 +199,7 @@ def _has_tables(path: Path) -> bool:
             tables = {row[0] for row in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     except sqlite3.OperationalError as error:  # locked for 20 s, no right to read
         raise StoreError(f"{path}: expected to read MLflow's file, got '{error}'") from error
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
         raise StoreError(
             f"{path}: expected MLflow's SQLite file, got '{error}'; move it away or name another"
         ) from error

@@ -28,7 +28,7 @@ CANDIDATES = 500
 REMEMBERED = 150
 """Trials that the model is fitted to: the best half and the newest, where there are more."""
 
-TRUST = 3.0
+TRUST = 2.0
 """How many trials' worth the prior is (beta in pi-BO, arXiv 2204.11051): its weight falls with each that ends."""
 
 THRIFT = 0.75

@@ -100,5 +100,5 @@ def _holder(path: Path) -> str:
     try:
         who = json.loads(path.read_text())
         return f" (process {who['pid']} on {who['host']}, since {who['since']})"
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return ""

@@ -48,12 +48,23 @@ def sqlite_file(url: str) -> Path | None:
     return Path(str(parsed.database))
 
 
+_REFUSALS = (
+    sqlalchemy.exc.SQLAlchemyError,
+    optuna.exceptions.StorageInternalError,
+    ImportError,  # of the driver
+    OSError,
+    UnicodeError,  # a damaged text; a name that no text can hold
+    RuntimeError,  # Optuna: the schema of another version
+    AssertionError,  # Optuna: no version at all
+)
+
+
 @contextmanager
 def store_errors(url: str) -> Iterator[None]:
     """Turn what a database raises into a StoreError that names the store, never its password."""
     try:
         yield
-    except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError, ImportError, OSError) as error:
+    except _REFUSALS as error:
         shown = sqlalchemy.engine.make_url(url).render_as_string(hide_password=True)
         raise StoreError(f"the trial store {shown} cannot be opened: {cause_of(error)}.") from error
 
@@ -61,7 +72,8 @@ def store_errors(url: str) -> Iterator[None]:
 def cause_of(error: Exception) -> str:
     """The database's own first line, under what Optuna and SQLAlchemy wrapped around it."""
     inner = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error
-    return str(getattr(inner, "orig", None) or inner or error).strip().splitlines()[0]
+    said = str(getattr(inner, "orig", None) or inner or error).strip()
+    return said.splitlines()[0] if said else type(error).__name__
 
 
 def open_storage(url: str, create: bool = False) -> BaseStorage:
@@ -81,6 +93,8 @@ def open_storage(url: str, create: bool = False) -> BaseStorage:
             if not create:
                 raise StoreError(f"no trial store at {path}; run a study first, or name one with --storage.")
             _create_sqlite(path)
+        if create:
+            _require_whole(path)
         return _rdb(url, connect_args={"timeout": 60})
 
 
@@ -107,11 +121,29 @@ def _has_tables(path: Path) -> bool:
     try:
         with closing(sqlite3.connect(path, timeout=60)) as store:
             tables = {name for (name,) in store.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:
         raise StoreError(f"the trial store {path} cannot be opened: {error}.") from error
     if tables and "studies" not in tables:
         raise StoreError(f"{path} is no trial store: it has the tables of something else; name another file.")
     return bool(tables)
+
+
+def _require_whole(path: Path) -> None:
+    """Before anything is written to it: writing into a damaged file damages more. 10,000 trials take 0.1 s.
+
+    Raises:
+        StoreError: its pages do not hold together.
+    """
+    try:
+        with closing(sqlite3.connect(path, timeout=60)) as store:
+            (found,) = store.execute("PRAGMA quick_check(1)").fetchone()
+    except sqlite3.Error as error:
+        found = str(error)
+    if found != "ok":
+        raise StoreError(
+            f"the trial store {path} is damaged ({' '.join(str(found).split())[:200]}); put a copy of it in its place, "
+            f"or mend it: sqlite3 {path} .recover | sqlite3 mended.db"
+        )
 
 
 def _create_sqlite(path: Path) -> None:
@@ -127,6 +159,7 @@ def _create_sqlite(path: Path) -> None:
         storage.engine.dispose()
         force(fresh)
         fresh.rename(path)
+        force(path.parent)
 
 
 def unfinished(path: Path) -> list[Path]:

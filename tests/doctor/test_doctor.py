@@ -1,0 +1,502 @@
+"""The doctor on a real small study: sound, then hurt by hand in every way it knows; what it says and what it mends."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from optuna.study import StudyDirection
+from small_study import TUNER, finished, run
+
+from tuner.doctor import visit
+from tuner.doctor.command import run_doctor
+from tuner.promotion.ledger import Entry, Ledger, Stage
+from tuner.promotion.truth import CHAMPION
+from tuner.run.control.demo import NAME
+from tuner.search.asktell import Search
+from tuner.search.fork import fork
+from tuner.search.history import read_study
+from tuner.search.store.lock import store_lock, study_lock
+from tuner.search.store.storage import open_storage
+from tuner.spec.disk import hold
+from tuner.spec.errors import StoreError
+from tuner.spec.load import parse
+from tuner.tracking.audit import runs_of
+from tuner.tracking.store import connect
+
+URL, URI = "sqlite:///tuner.db", "sqlite:///mlflow.db"
+RUNS = Path("runs")
+SMALL = RUNS / "small"
+
+Told = tuple[int, str]
+Ask = Callable[..., Told]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, text_file: Path) -> Path:
+    return finished(tmp_path_factory.mktemp("study"), text_file)
+
+
+@pytest.fixture
+def small(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder with the finished study in it."""
+    folder = Path(shutil.copytree(made, tmp_path / "here"))
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(visit, "PAUSE", 0.01)
+    monkeypatch.setattr(visit.checkpoints, "QUIET", -1.0)
+    return folder
+
+
+@pytest.fixture
+def ask(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Ask:
+    """Calls the doctor; the exit code, and all that it says in one line."""
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def asked(*studies: str, fix: bool = False) -> Told:
+        capsys.readouterr()
+        code = run_doctor(URL, RUNS, studies, fix, as_json=False)
+        lines = capsys.readouterr().out.splitlines()
+        assert all(len(line) <= 80 for line in lines)
+        return code, " ".join(" ".join(lines).split())
+
+    return asked
+
+
+def told(capsys: pytest.CaptureFixture[str], fix: bool = False) -> dict[str, Any]:
+    capsys.readouterr()
+    run_doctor(URL, RUNS, (), fix, as_json=True)
+    answer: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return answer
+
+
+def store(statement: str, *values: object) -> None:
+    """Change the trial store behind everybody's back."""
+    with sqlite3.connect("tuner.db") as database:
+        assert database.execute(statement, values).rowcount != 0
+    database.close()
+
+
+def mlflow_store(statement: str) -> None:
+    with sqlite3.connect("mlflow.db") as database:
+        assert database.execute(statement).rowcount != 0
+    database.close()
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(bytes(data))
+
+
+def files() -> dict[str, bytes]:
+    """Every file of the study, but for those that only say who works on it."""
+    passing = ("driver.json", ".lock")
+    return {str(path): path.read_bytes() for path in SMALL.rglob("*") if path.is_file() and path.name not in passing}
+
+
+def test_a_sound_study_is_called_so_and_left_alone(small: Path) -> None:
+    before = files()
+    ended = run(small, *TUNER, "doctor")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "study small: 3 trials ended, 3 checkpoints; sound" in ended.stdout
+    assert ended.stdout.endswith("nothing is wrong\n")
+    assert files() == before
+    ended = run(small, *TUNER, "doctor", "smal")
+    assert ended.returncode == 3
+    assert "Did you mean 'small'?" in ended.stderr
+
+
+def test_without_a_store_it_says_so(tmp_path: Path, ask: Ask) -> None:
+    code, said = ask()
+    assert code == 1
+    assert "no trial store at tuner.db; run a study first" in said
+    assert not Path("tuner.db").exists()
+
+
+def test_a_url_that_is_none_is_a_mistake(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="not a database URL"):
+        run_doctor("nonsense", RUNS, (), fix=False, as_json=False)
+
+
+def test_a_damaged_store_is_found_and_nothing_is_mended_on_its_word(small: Path, ask: Ask) -> None:
+    left = SMALL / "0" / "checkpoints" / ".tmp-00000009"
+    left.mkdir()
+    with sqlite3.connect("tuner.db") as database:
+        find = "SELECT rootpage FROM sqlite_master WHERE type = 'index' AND tbl_name = 'trial_heartbeats'"
+        (page,), (size,) = database.execute(find).fetchone(), database.execute("PRAGMA page_size").fetchone()
+    database.close()
+    with Path("tuner.db").open("r+b") as file:  # an index that nothing reads: the rest answers as before
+        file.seek((page - 1) * size)
+        file.write(b"\0" * size)
+    code, said = ask(fix=True)
+    assert code == 1
+    assert "tuner.db: expected a sound SQLite file, got" in said
+    assert "nothing is mended on the word of a damaged store" in said
+    assert f"{left}: half a checkpoint" in said
+    assert left.exists()
+    Path("tuner.db").write_bytes(b"no database at all" * 1000)
+    code, said = ask()
+    assert code == 1
+    assert "file is not a database" in said
+
+
+@pytest.mark.parametrize(
+    ("statement", "sentence"),
+    [
+        ("UPDATE trial_values SET value = NULL, value_type = 'INF_POS' WHERE trial_id = 2",
+         "trial 1 of small in the store: expected a finite val_loss of a complete trial, got inf"),
+        ("UPDATE trials SET state = 'RUNNING', datetime_complete = NULL WHERE number = 1",
+         "trial 1 is running, and no driver runs this study; the study's command goes on with it"),
+        ("DELETE FROM study_user_attributes WHERE key = 'identity'", "expected the study's identity, got none"),
+        ("DELETE FROM study_user_attributes WHERE key = 'spec'", "was not made by this platform; it has no spec"),
+        ("UPDATE trial_intermediate_values SET intermediate_value = 1.25 WHERE trial_id = 2 AND step = 1",
+         "runs/small/1/spool.jsonl: milestone 1 is 1.25 in the store and"),
+        ("UPDATE trial_user_attributes SET value_json = '\"failed\"' WHERE trial_id = 2 AND key = 'outcome'",
+         "the store says that trial 1 is failed, its record ends as complete"),
+        ("UPDATE trial_user_attributes SET value_json = '\"0123456789abcdef\"' "
+         "WHERE trial_id = 2 AND key = 'checkpoint_sha256'", "the store says 0123456789ab"),
+        ("UPDATE trial_values SET value = 1.5 WHERE trial_id = 2", "trial 1 ended at 1.5, its run says"),
+    ],
+)  # fmt: skip
+def test_what_was_changed_in_the_store_is_said_and_stays(small: Path, ask: Ask, statement: str, sentence: str) -> None:
+    store(statement)
+    code, said = ask("small")
+    assert code == 1
+    assert sentence in said
+    before = files()
+    code, said = ask("small", fix=True)
+    assert code == 1
+    assert sentence in said
+    assert files() == before
+
+
+def test_a_folder_is_held_against_the_store(small: Path, ask: Ask) -> None:
+    (SMALL / "7").mkdir()
+    shutil.rmtree(SMALL / "1")
+    shutil.copytree(SMALL, RUNS / "other")
+    (RUNS / "notes").mkdir()
+    code, said = ask()
+    assert code == 1
+    assert "runs/small: expected a folder of trial 1, got none" in said
+    assert "runs/small: expected trials that the store has, got trial 7" in said
+    assert "runs/other: a study's folder, and the store has no such study; name its store with --storage" in said
+    assert "notes" not in said
+    (SMALL / "study.json").write_text('{"study": "another", "tracking": null}')
+    code, said = ask("small")
+    assert code == 1
+    assert "runs/small/study.json: expected the study small of this store, got another one" in said
+    assert "trial 7" not in said
+    (SMALL / "study.json").write_text("{")
+    assert "study.json: expected a note whose folder this is, got no JSON" in ask("small")[1]
+    shutil.rmtree(SMALL)
+    code, said = ask("small", fix=True)
+    assert code == 1
+    assert "expected the spools and checkpoints of trials 0, 1 and 2, got no such folder" in said
+    assert not SMALL.exists()
+
+
+def test_a_damaged_spool_is_counted_and_never_rewritten(small: Path, ask: Ask) -> None:
+    path = SMALL / "2" / "spool.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    lines[1] = lines[1].replace(b"row", b"rov")
+    path.write_bytes(b"".join(lines))
+    code, said = ask(fix=True)
+    assert code == 1
+    assert "runs/small/2/spool.jsonl: expected whole lines with their checksums, got 1 damaged line" in said
+    assert path.read_bytes() == b"".join(lines)
+    path.unlink()
+    code, said = ask()
+    assert code == 1
+    assert "spool.jsonl: expected a trial's spool, got 'No such file or directory'" in said
+
+
+def test_a_damaged_or_lost_checkpoint_is_named_with_the_way_back(small: Path, ask: Ask) -> None:
+    (weights,) = (SMALL / "1").glob("checkpoints/*/model.safetensors")
+    flip(weights)
+    before = weights.read_bytes()
+    code, said = ask(fix=True)
+    assert code == 1
+    assert f"{weights}: damaged; its sha256 is" in said
+    assert "`tuner enqueue small --like 1`" in said
+    assert weights.read_bytes() == before
+    shutil.rmtree(weights.parent)
+    code, said = ask()
+    assert code == 1
+    assert f"{weights.parent}: the store names it as the trial's checkpoint and study.keep keeps it, but it is" in said
+
+
+def test_half_a_checkpoint_goes(small: Path, ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    left = SMALL / "0" / "checkpoints" / ".tmp-00000009"
+    left.mkdir()
+    (left / "model.safetensors").write_bytes(b"half")
+    with monkeypatch.context() as patched:  # a worker may outlive its driver by a moment
+        patched.setattr(visit.checkpoints, "QUIET", 30.0)
+        assert ask(fix=True)[0] == 0
+    assert left.exists()
+    code, said = ask()
+    assert code == 1
+    assert f"{left}: half a checkpoint" in said
+    assert "1 thing is wrong; `tuner doctor --fix` can mend 1" in said
+    assert left.exists()
+    code, said = ask(fix=True)
+    assert code == 0
+    assert f"mended (removed): {left}" in said
+    assert not left.exists()
+
+
+def keep(best: int) -> None:
+    """As if the study's command had been run with study.keep changed."""
+    with sqlite3.connect("tuner.db") as database:
+        (spec,) = database.execute("SELECT value_json FROM study_user_attributes WHERE key = 'spec'").fetchone()
+        parsed = json.loads(spec)
+        parsed["study"]["keep"] = best
+        database.execute("UPDATE study_user_attributes SET value_json = ? WHERE key = 'spec'", (json.dumps(parsed),))
+    database.close()
+
+
+def test_checkpoints_beyond_what_is_kept_go_but_not_a_promoted_one(small: Path, ask: Ask) -> None:
+    keep(1)
+    with sqlite3.connect("tuner.db") as database:
+        ranked = [n for (n,) in database.execute(
+            "SELECT number FROM trials JOIN trial_values USING (trial_id) ORDER BY value")]  # fmt: skip
+    database.close()
+    best, held, extra = ranked
+    hold(SMALL / str(held))
+    code, said = ask()
+    assert code == 1
+    assert f"runs/small: checkpoints of trial {extra} (" in said
+    assert "are kept beyond study.keep (1)" in said
+    path = SMALL / str(extra) / "spool.jsonl"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-9])
+    code, said = ask(fix=True)
+    assert code == 1
+    assert "no checkpoint is deleted while something else is wrong here" in said
+    assert (SMALL / str(extra) / "checkpoints").exists()
+    path.write_bytes(whole)
+    code, said = ask(fix=True)
+    assert code == 0, said
+    assert "mended (retention was applied)" in said
+    there = {number for number in ranked if (SMALL / str(number) / "checkpoints").exists()}
+    assert there == {best, held}
+    keep(2)  # a rule that was loosened brings nothing back, and what it would keep is not there
+    shutil.rmtree(SMALL / str(held) / "checkpoints")
+    assert ask()[0] == 1
+
+
+def test_what_mlflow_lacks_is_mirrored(small: Path, ask: Ask) -> None:
+    for path in SMALL.glob("*/spool.cursor"):
+        path.unlink()
+    points = {one.id: one.metrics for one in runs_of("small", URI)}
+    code, said = ask()
+    assert code == 1
+    assert "records of the spools in runs/small are not mirrored; `tuner sync small`" in said
+    code, said = ask(fix=True)
+    assert code == 0, said
+    assert "mended (what was missing is mirrored)" in said
+    assert {one.id: one.metrics for one in runs_of("small", URI)} == points
+
+
+def test_a_lost_mlflow_is_filled_again(small: Path, ask: Ask) -> None:
+    Path("mlflow.db").unlink()
+    code, said = ask()
+    assert code == 1
+    assert "sqlite:///mlflow.db: expected the runs of 3 trials, got no such file" in said
+    assert not Path("mlflow.db").exists()
+    code, said = ask(fix=True)
+    assert "mended (what was missing is mirrored): sqlite:///mlflow.db: expected the runs of 3 trials" in said
+    assert len(runs_of("small", URI)) == 3
+    assert code == 1
+    assert "trial 0 names the run" in said  # the new ones have other ids
+    assert "which MLflow does not have; it has" in said
+    assert "can mend" not in said
+
+
+def test_a_study_mirrored_later_has_its_runs_named(small: Path, ask: Ask) -> None:
+    with sqlite3.connect("tuner.db") as database:
+        database.execute("DELETE FROM trial_user_attributes WHERE key = 'mlflow_run' AND trial_id = 2")
+        database.execute("DELETE FROM study_user_attributes WHERE key = 'mlflow_run:1'")
+    database.close()
+    code, said = ask()
+    assert code == 1
+    assert "expected the MLflow run of trial 1, got none, though there is one" in said
+    code, said = ask(fix=True)
+    assert code == 0, said
+    assert "mended (the store names the run now)" in said
+    named = json.loads(run(small, *TUNER, "show", "small", "1", "--json").stdout)["facts"]["mlflow_run"]
+    assert next(one.trial for one in runs_of("small", URI) if one.id == named) == "small/1"
+
+
+def test_trials_of_another_study_are_that_ones_matter(small: Path, ask: Ask) -> None:
+    text = (small / "small.yaml").read_text().replace("name: small", "name: again")
+    spec, storage = parse(text.replace("sampler: grid", "sampler: random")), open_storage(URL)
+    fingerprint = str(read_study(storage, "small").trials[0].facts["data_fingerprint"])
+    Search(spec, storage)
+    assert len(fork(storage, spec, "small", fingerprint).imported) == 3
+    code, said = ask()
+    assert code == 0, said
+    assert "study again: 3 trials ended, 0 checkpoints; sound" in said
+
+
+def test_a_study_whose_driver_died_at_once_is_told_how_to_go_on(small: Path, ask: Ask) -> None:
+    open_storage(URL).create_new_study([StudyDirection.MINIMIZE], "early")
+    code, said = ask("early")
+    assert code == 1
+    assert "its driver died before it had noted what the study is; its command goes on" in said
+
+
+def test_runs_that_tell_another_story_are_named_and_left(small: Path, ask: Ask) -> None:
+    chosen = {one.trial: one for one in runs_of("small", URI)}
+    client = connect(URI)
+    double = client.create_run(
+        client.get_experiment_by_name("small").experiment_id,
+        start_time=chosen["small/0"].started, tags={"tuner.trial": "small/0"},
+    )  # fmt: skip
+    client.set_terminated(double.info.run_id)
+    mlflow_store(f"UPDATE latest_metrics SET value = 9 WHERE key = 'val_loss' AND run_uuid = '{chosen['small/1'].id}'")
+    client.set_tag(chosen["small/2"].id, "tuner.state", "diverged")
+    code, said = ask()
+    assert code == 1
+    assert f"trial 0 has 2 runs: {chosen['small/0'].id}, which the store names, and {double.info.run_id}" in said
+    assert "its run says 9: one of them was changed" in said
+    assert "trial 2 is complete, its run says diverged" in said
+    assert ask(fix=True)[0] == 1
+    assert len([one for one in runs_of("small", URI) if not one.deleted]) == 4
+
+
+def test_a_store_that_is_away_is_one_sentence(small: Path, ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://user:secret@127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    for path in SMALL.glob("*/spool.cursor"):
+        path.unlink()
+    code, said = ask(fix=True)
+    assert code == 1
+    assert said.count("MLflow at http://127.0.0.1:9") == 1
+    assert "secret" not in said
+    assert "Traceback" not in said
+    assert "not mirrored" in said
+
+
+def entry(stage: Stage, after: int | None) -> Entry:
+    return Entry("ann", "tiny", "promote", stage, None, after, "r1", "because", candidate={"study": "small"})
+
+
+def test_the_ledger_is_held_against_the_registry_and_its_seals(small: Path, ask: Ask) -> None:
+    ledger, client = Ledger(URL), connect(URI)
+    ledger.write(entry(Stage.BEGUN, None))
+    with store_lock(URL, "promotion.tiny") as taken:  # under way: no fault
+        assert taken
+        assert ask()[0] == 0
+    code, said = ask()
+    assert code == 1
+    assert "model tiny: the promotion that ann began at" in said
+    assert "`tuner promote tiny --resume` goes on, `--undo` takes it back" in said
+    ledger.write(entry(Stage.INTENT, 1))
+    ledger.write(entry(Stage.DONE, 1))
+    client.create_registered_model("tiny")
+    for number in (1, 2):
+        client.create_model_version("tiny", f"runs:/{runs_of('small', URI)[0].id}/x")
+        client.set_registered_model_alias("tiny", "challenger", "1")
+        client.set_registered_model_alias("tiny", CHAMPION, str(number))
+        code, said = ask(fix=True)
+        assert code == number - 1, said
+    assert "the alias champion points to version 2, the ledger says version 1: it was moved outside tuner" in said
+    client.set_registered_model_alias("tiny", CHAMPION, "1")
+    with sqlite3.connect("tuner.db") as database:
+        database.execute("DROP TRIGGER tuner_ledger_fixed")
+        database.execute("UPDATE tuner_ledger SET reason = 'a better one' WHERE id = 2")
+    database.close()
+    code, said = ask("small", fix=True)
+    assert code == 1
+    assert "the ledger was changed by other means: row 2 does not match its seal" in said
+
+
+def test_leftovers_of_a_creation_go_unless_it_is_going_on(small: Path, ask: Ask) -> None:
+    from filelock import FileLock
+
+    left = [Path(".tuner.db.new"), Path(".tuner.db.new-journal"), Path(".mlflow.db.draft")]
+    for path in left:
+        path.write_bytes(b"half")
+    with FileLock(".tuner.db.lock"), FileLock(".mlflow.db.lock"):
+        assert ask(fix=True)[0] == 0
+    code, said = ask()
+    assert code == 1
+    assert all(f"{path}: half a store" in said for path in left)
+    assert all(path.exists() for path in left)
+    code, said = ask(fix=True)
+    assert code == 0
+    assert said.count("mended (removed)") == 3
+    assert not any(path.exists() for path in left)
+
+
+def test_a_running_study_is_examined_but_neither_blamed_nor_mended(small: Path, ask: Ask) -> None:
+    left = SMALL / "1" / "checkpoints" / ".tmp-00000009"
+    left.mkdir()
+    store("UPDATE trials SET state = 'RUNNING', datetime_complete = NULL WHERE number = 1")
+    with (SMALL / "1" / "spool.jsonl").open("ab") as spool:
+        spool.write(b'{"kind":"row","half')
+    (SMALL / "2" / "spool.cursor").unlink()
+    with study_lock(URL, "small", SMALL):
+        code, said = ask(fix=True)
+        assert code == 0, said
+        assert "a driver is running it" in said
+        assert left.exists()
+        (weights,) = (SMALL / "0").glob("checkpoints/*/model.safetensors")
+        flip(weights)
+        code, said = ask(fix=True)
+        assert code == 1
+        assert f"{weights}: damaged" in said
+    code, said = ask()
+    assert code == 1
+    assert "trial 1 is running, and no driver runs this study" in said
+    assert f"{left}: half a checkpoint" in said
+    assert "a torn last line is cut off when the study goes on" in said
+
+
+def test_what_ends_while_it_looks_is_no_fault(small: Path, ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    store("UPDATE trials SET state = 'RUNNING', datetime_complete = NULL WHERE number = 1")
+    whole = visit.checkpoints.whole
+
+    def slow(case: Any) -> Any:
+        if any(trial.state == "running" for trial in case.record.trials):
+            store("UPDATE trials SET state = 'COMPLETE', datetime_complete = datetime_start WHERE number = 1")
+        return whole(case)
+
+    monkeypatch.setattr(visit.checkpoints, "whole", slow)
+    code, said = ask()
+    assert code == 0, said
+
+
+def test_a_simulated_study_in_postgresql_needs_no_mlflow(postgres: str, tmp_path: Path) -> None:
+    code = f"from pathlib import Path; from tuner.run.control.demo import *; make_demo({postgres!r}, Path('runs'))"
+    assert run(tmp_path, sys.executable, "-c", code).returncode == 0
+    ended = run(tmp_path, *TUNER, "doctor", "--storage", postgres, "--fix")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "trials ended, 0 checkpoints; sound" in ended.stdout
+    assert not Path("mlflow.db").exists()
+    (RUNS / NAME / "99").mkdir()
+    with study_lock(postgres, NAME, RUNS / NAME):
+        ended = run(tmp_path, *TUNER, "doctor", NAME, "--storage", postgres, "--fix")
+    assert ended.returncode == 1
+    assert "a driver is running it" in ended.stdout
+    assert "got trial 99" in ended.stdout
+
+
+def test_json_says_the_same(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert told(capsys)["sound"] is True
+    left = SMALL / "0" / "checkpoints" / ".tmp-00000009"
+    left.mkdir()
+    answer = told(capsys)
+    (finding,) = next(one for one in answer["chapters"] if one["subject"] == "study small")["left"]
+    assert answer["sound"] is False
+    assert (finding["place"], finding["where"], finding["mend"]) == ("leftover", str(left), "removed")
+    assert finding["sentence"].startswith(f"{left}: half a checkpoint")
+    mended = told(capsys, fix=True)
+    assert mended["sound"] is True
+    assert next(one for one in mended["chapters"] if one["subject"] == "study small")["mended"] == [finding]
