@@ -4,6 +4,7 @@ It speaks in Points and Outcomes; Optuna's objects stay inside, and no trainer o
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import uuid
 from collections.abc import Callable, Mapping
@@ -19,12 +20,13 @@ from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from tuner.search.bayes.propose import first_guess
 from tuner.search.ending import Enough, enough
-from tuner.search.history import IMPORTED, QUEUED, StudyRecord, parameter_importance, read_study
+from tuner.search.history import IMPORTED, QUEUED, StudyRecord, legible, parameter_importance, read_study
 from tuner.search.kinds.pruners import PRUNERS
 from tuner.search.kinds.samplers import build_sampler, grid_points
 from tuner.search.repeats import REPEAT, SEED, Wanted, wanted
 from tuner.search.requests import Request, answer, waiting
 from tuner.search.store.outage import Outage
+from tuner.search.store.reader import engine_of
 from tuner.search.store.storage import cause_of, place_of
 from tuner.search.suggest import suggest
 from tuner.spec.budget import Unit
@@ -95,7 +97,9 @@ class Search:
         self.outage = Outage()
         self._storage = storage
         self._unsure = False  # whether an ask was broken off, and may have left a trial behind
-        self._load()
+        engine = engine_of(storage)
+        with contextlib.nullcontext() if engine is None else legible(engine):
+            self._load()
 
     @_guarded
     def _load(self) -> None:

@@ -106,7 +106,7 @@ def study_names(storage: BaseStorage) -> list[str]:
     engine = engine_of(storage)
     if engine is None:
         return sorted(optuna.get_all_study_names(storage))
-    with _legible(engine), engine.connect() as connection:
+    with legible(engine), engine.connect() as connection:
         return read_names(connection)
 
 
@@ -139,7 +139,7 @@ def fanova_importance(storage: BaseStorage, name: str, sample: int) -> dict[str,
 
 
 @contextlib.contextmanager
-def _legible(engine: Engine) -> Iterator[None]:
+def legible(engine: Engine) -> Iterator[None]:
     """Turn what reading a database raises into a sentence: it is away, or holds what was never written to it."""
     shown = engine.url.render_as_string(hide_password=True)
     try:
@@ -182,7 +182,7 @@ class _History:
 
     def read(self, name: str) -> _Reading | None:
         """The study as it is now, the same object where nothing has changed; None where there is none."""
-        with self._lock, _legible(self._engine), self._engine.connect() as connection:
+        with self._lock, legible(self._engine), self._engine.connect() as connection:
             head, known = read_head(connection, name), self._known.get(name)
             if head is None:
                 self._known.pop(name, None)

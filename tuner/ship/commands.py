@@ -156,7 +156,8 @@ def run_export(console: Console, desk: Desk, model: str, folder: Path) -> None:
     name, version = desk.registry.find(model)
     with tempfile.TemporaryDirectory(prefix="tuner-export-") as place:
         shutil.copytree(desk.registry.fetch(name, version, Path(place)), folder, dirs_exist_ok=True)
-    console.print(f"{name} version {version} is in {folder}; try: tuner generate {folder} --prompt ...", soft_wrap=True)
+    sentence = f"{name} version {version} is in {folder}; try: tuner generate {folder} --prompt ..."
+    console.print(Text(sentence), soft_wrap=True)
 
 
 def print_gates(console: Console, answers: Sequence[Answer]) -> None:

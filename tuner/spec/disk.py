@@ -1,11 +1,15 @@
-"""Making a write last, and keeping a folder from being tidied away: what rooms that never meet must agree on.
+"""Making a write last, telling a damaged one, keeping a folder from being tidied away: where rooms must agree.
 It stands on the lowest floor for that; it knows no format and no study.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
+
+from tuner.spec.parts.scalars import digest
 
 
 def force(path: Path) -> None:
@@ -31,6 +35,30 @@ def note(path: Path, text: str) -> None:
         path.write_text(text)
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from None
+
+
+_SEAL = "seal"
+
+
+def seal(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A JSON-ready record with its own digest, so that a reader can tell it from a damaged one."""
+    return {**record, _SEAL: digest(record)}
+
+
+def unseal(record: Any, before: Collection[str] = ()) -> dict[str, Any]:
+    """What was sealed. ``before`` are the keys of records from before there were seals: those pass as they are.
+
+    Raises:
+        ValueError: it was damaged.
+    """
+    if not isinstance(record, dict):
+        raise ValueError(f"a record is expected, not a {type(record).__name__}")
+    if before and set(record) == set(before):
+        return record
+    data = {key: value for key, value in record.items() if key != _SEAL}
+    if record.get(_SEAL) != digest(data):
+        raise ValueError("its seal does not hold")
+    return data
 
 
 HOLD = "promoted"

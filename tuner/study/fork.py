@@ -59,7 +59,7 @@ def fork_study(yaml: Path, overrides: list[str], storage: str | None, old: str, 
         info = prepare_data(spec, runs / ".corpora", Screen(spec, console, 0, None))
         search.hold_text(info.fingerprint)
         begin_with(console, spec, opened, old, info.fingerprint)
-    console.print(f"next: tuner study {yaml}", highlight=False)
+    console.print(Text(f"next: tuner study {yaml}"))
 
 
 def _say(console: Console, spec: StudySpec, old: str, forked: Forked) -> None:

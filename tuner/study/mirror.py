@@ -7,6 +7,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from rich.console import Console
+from rich.text import Text
 
 from tuner.run.folder import is_mirrored, tracking_of
 from tuner.spec.errors import StoreError, nearest
@@ -28,9 +29,9 @@ def sync_studies(name: str | None, tracking: str | None, runs: Path = Path("runs
     for study in [name] if name is not None else known:
         uri = tracking or location(tracking_of(runs / study))
         report = sync(runs / study, uri)
-        console.print(
+        damaged = f", {report.damaged} damaged lines" if report.damaged else ""
+        sentence = (
             f"{study}: {report.points} points of {report.trials} trials mirrored to {shown(uri)}, "
-            f"{report.already} were there already" + (f", {report.damaged} damaged lines" if report.damaged else ""),
-            highlight=False,
-            soft_wrap=True,
+            f"{report.already} were there already{damaged}"
         )
+        console.print(Text(sentence), soft_wrap=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+from tuner.spec.disk import seal, unseal
 from tuner.spec.errors import TunerError
 from tuner.spec.records import Measurement
 from tuner.tracking.batches import Batch, Gap, Plan, plan
@@ -19,6 +20,7 @@ from tuner.tracking.spool import SPOOL, Record, decode_lines
 from tuner.tracking.store import connect, shown
 
 CURSOR = "spool.cursor"
+_UNSEALED = {"uri", "run", "offset", "rows", "damaged", "gaps"}  # a cursor from before there were seals
 TRIAL_TAG = "tuner.trial"
 _CHUNK = 64 * 1024  # bytes of spool between two notes in the cursor: about 3 calls, 0.2 s of MLflow's time
 
@@ -290,10 +292,10 @@ def read_chunk(path: Path, offset: int) -> tuple[list[Record], int, int, bool]:
 
 
 def read_cursor(folder: Path, uri: str) -> Cursor:
-    """The cursor beside a spool; a fresh one where it is missing, unreadable or of another store."""
+    """The cursor beside a spool; a fresh one where it is missing, damaged or of another store."""
     fresh = Cursor(shown(uri))
     try:
-        data = json.loads((folder / CURSOR).read_bytes())
+        data = unseal(json.loads((folder / CURSOR).read_bytes()), _UNSEALED)
         gaps = {key: Gap(*gap) for key, gap in data.pop("gaps").items()}
         cursor = Cursor(**data, gaps=gaps)
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
@@ -304,5 +306,5 @@ def read_cursor(folder: Path, uri: str) -> Cursor:
 
 def write_cursor(folder: Path, cursor: Cursor) -> None:
     draft = folder / f".{CURSOR}.draft"
-    draft.write_text(json.dumps(asdict(cursor)) + "\n")
+    draft.write_text(json.dumps(seal(asdict(cursor))) + "\n")
     draft.replace(folder / CURSOR)

@@ -9,7 +9,6 @@ import errno
 import hashlib
 import json
 import os
-import pickle
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -21,11 +20,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from tuner.spec.disk import force
+from tuner.spec.disk import force, seal, unseal
 from tuner.spec.errors import CheckpointError
 from tuner.spec.records import Measurement, Spent
 
 WEIGHTS, STATE, SPEC, MANIFEST = "model.safetensors", "state.pt", "spec.json", "manifest.json"
+_FORMER = "-former"
+_UNSEALED = {"format", "spent", "reached", "last", "files"}
+"""A manifest from before there were seals: what it says is taken as it stands."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ def save(
     root = checkpoints(trial)
     root.mkdir(parents=True, exist_ok=True)
     final, temporary = root / f"step-{spent.steps:08d}", root / f".tmp-{spent.steps:08d}"
+    former = root / f"{temporary.name}{_FORMER}"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     try:
@@ -91,12 +94,14 @@ def save(
         }
         for name in files:
             force(temporary / name)
-        (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1))
+        (temporary / MANIFEST).write_text(json.dumps(seal(manifest), indent=1))
         force(temporary / MANIFEST)
         force(temporary)
         if final.exists():  # the same step again: a milestone after an interruption at its step
-            shutil.rmtree(final)
+            shutil.rmtree(former, ignore_errors=True)
+            final.rename(former)  # at once: half a deletion must not look like a checkpoint
         temporary.rename(final)
+        shutil.rmtree(former, ignore_errors=True)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
@@ -125,6 +130,10 @@ def sound(trial: Path, damaged: Callable[[str], None] = lambda sentence: None) -
     Leftovers of a crash in mid-save are removed. ``damaged`` hears a sentence for each checkpoint passed over.
     """
     root = checkpoints(trial)
+    for former in root.glob(f".tmp-*{_FORMER}"):  # died before the one that replaces it had its name
+        final = root / former.name.removesuffix(_FORMER).replace(".tmp-", "step-")
+        if not final.exists():
+            former.rename(final)
     for leftover in root.glob(".tmp-*"):
         shutil.rmtree(leftover, ignore_errors=True)
     found = []
@@ -143,23 +152,33 @@ def verify(folder: Path) -> Saved:
         CheckpointError: with a sentence naming the file that is missing or differs.
     """
     try:
-        manifest = json.loads((folder / MANIFEST).read_text())
+        manifest = unseal(json.loads((folder / MANIFEST).read_text()), _UNSEALED)
         spent, last, files = Spent(**manifest["spent"]), manifest["last"], dict(manifest["files"])
         measurement = None if last is None else _measurement(last)
         reached = int(manifest["reached"])
         weights_sha256 = str(files[WEIGHTS])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{folder}: no checkpoint, its manifest is missing or damaged ({error}).") from error
+    verify_files(folder, files)
+    return Saved(folder, spent, reached, measurement, weights_sha256, files)
+
+
+def verify_files(folder: Path, files: Mapping[str, str]) -> None:
+    """Hold files by name against their sha256.
+
+    Raises:
+        CheckpointError: with a sentence naming the file that is missing or differs.
+    """
     for name, expected in files.items():
         try:
             got = _sha256(folder / name)
-        except OSError as error:
-            raise CheckpointError(f"{folder / name}: cannot be read ({error.strerror}).") from error
+        except (OSError, ValueError) as error:  # a name may hold a null byte
+            reason = getattr(error, "strerror", None) or error
+            raise CheckpointError(f"{folder / name}: cannot be read ({reason}).") from error
         if got != expected:
             raise CheckpointError(
-                f"{folder / name}: damaged; its sha256 is {got[:12]}, the manifest says {expected[:12]}."
+                f"{folder / name}: damaged; its sha256 is {got[:12]}, the manifest says {str(expected)[:12]}."
             )
-    return Saved(folder, spent, reached, measurement, weights_sha256, files)
 
 
 def retain(trial: Path, keep: Collection[Path]) -> None:
@@ -178,8 +197,21 @@ def load(saved: Saved) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """
     try:
         return saved.weights(), saved.state()
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, OSError) as error:
+    except Exception as error:  # a file may hold anything and be what its checksum says: what is raised depends on it
         raise CheckpointError(f"{saved.folder}: does not load ({error}).") from error
+
+
+def record(saved: Saved) -> dict[str, Any]:
+    """What ``save`` was given as ``spec``.
+
+    Raises:
+        CheckpointError: the file matches its checksum but is none.
+    """
+    try:
+        found = json.loads((saved.folder / SPEC).read_text())
+        return {"trial": found["trial"], "facts": dict(found["facts"])}
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise CheckpointError(f"{saved.folder / SPEC}: expected a trial's spec and facts ({error}).") from error
 
 
 def _measurement(data: dict[str, Any]) -> Measurement:

@@ -5,7 +5,6 @@ A pure function of its arguments and the corpus; it knows no study, no Optuna, n
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -149,7 +148,7 @@ def _recorded(saved: checkpoint.Saved, spec: TrialSpec, info: CorpusInfo, parts:
     Raises:
         CheckpointError: it is another trial's, or was trained on other data.
     """
-    record = json.loads((saved.folder / checkpoint.SPEC).read_text())
+    record = checkpoint.record(saved)
     if record["trial"] != spec.as_data():
         raise CheckpointError(f"{saved.folder}: belongs to another trial (its spec differs); move the folder away.")
     facts = record["facts"]

@@ -158,5 +158,5 @@ def _pairs(console: Console, title: str, pairs: Mapping[str, str]) -> None:
         return
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, show_header=False)
     for name, value in pairs.items():
-        table.add_row(f"  {name}", value)
+        table.add_row(f"  {name}", Text(value))
     console.print(table)

@@ -11,9 +11,11 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
+from tuner.spec.disk import seal, unseal
 from tuner.spec.parts.scalars import digest
 from tuner.spec.trial import TrialSpec
 from tuner.train.model.memory import memory_bytes
@@ -89,7 +91,7 @@ class Capacity:
         estimated.
         """
         with suppress(OSError, ValueError, KeyError, TypeError):
-            return int(json.loads(self._note(spec, vocab, parts).read_text())["bytes"])
+            return int(read_note(self._note(spec, vocab, parts))["bytes"])
         return memory_bytes(spec.model_copy(update={"accumulate": parts}), vocab)
 
     def learn(self, spec: TrialSpec, vocab: int, parts: int, taken: int) -> None:
@@ -126,5 +128,15 @@ def write_note(path: Path, note: Mapping[str, object]) -> None:
         OSError: the disk is full, or its folder is not there.
     """
     fresh = path.with_suffix(f".{os.getpid()}")
-    fresh.write_text(json.dumps(note, indent=1))
+    fresh.write_text(json.dumps(seal(note), indent=1))
     fresh.replace(path)
+
+
+def read_note(path: Path) -> dict[str, Any]:
+    """What ``write_note`` wrote.
+
+    Raises:
+        OSError: there is none.
+        ValueError: it is damaged, or from before notes were sealed.
+    """
+    return unseal(json.loads(path.read_text()))

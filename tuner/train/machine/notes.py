@@ -4,7 +4,6 @@ Seconds only; what follows from them is decided in probe.py.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from filelock import FileLock
 
 from tuner.spec.parts.scalars import digest
 from tuner.spec.trial import TrialSpec
-from tuner.train.machine.capacity import shape_on, write_note
+from tuner.train.machine.capacity import read_note, shape_on, write_note
 from tuner.train.machine.device import device_kind
 
 Times = dict[str, float]
@@ -38,7 +37,7 @@ class Note:
     def read(self) -> Times:
         """What is known; empty where nothing is, or where the file is damaged."""
         try:
-            known = json.loads(self.path.read_text())["seconds"]
+            known = read_note(self.path)["seconds"]
             times = {str(way): float(seconds) for way, seconds in known.items()}
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return {}

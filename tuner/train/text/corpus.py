@@ -4,6 +4,7 @@ Nothing here knows batches or training, and reading what is built loads numpy al
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -17,7 +18,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from tuner.spec.disk import force
+from tuner.spec.disk import force, seal, unseal
 from tuner.spec.errors import DataError
 from tuner.spec.parts.data import DataSpec
 from tuner.spec.parts.scalars import digest
@@ -31,6 +32,7 @@ FORMAT = 1
 _BATCH = 4 * 1024 * 1024  # bytes of text encoded in one call: enough to keep every core busy
 _QUICK = 2**25  # bytes of text that a plan may read: about half a second
 _META = "meta.json"
+_UNSEALED = {"format", "dtype", "source", "info", "files"}  # metadata from before there were checksums
 Progress = Callable[[Preparing], None]
 
 
@@ -88,20 +90,26 @@ def open_corpus(data: DataSpec, root: Path, progress: Progress | None = None) ->
             fewer than ``context`` + 1 tokens.
     """
     source = open_source(data)
-    name = _fingerprint(data, source)
-    corpus = read_corpus(root / name)
+    name, told = _fingerprint(data, source), progress or (lambda _: None)
+    corpus = read_corpus(root / name, whole=True)
     if corpus is None:
         with _writing(root), _alone(root, name, progress):
-            corpus = read_corpus(root / name) or _build(data, source, root, name, progress or (lambda _: None))
+            corpus = read_corpus(root / name, whole=True) or _build(data, source, root, name, told)
     require_context(corpus.info, data)
     return corpus
 
 
-def read_corpus(folder: Path) -> Corpus | None:
-    """The corpus in ``folder`` by its metadata; None where none is, or a file has another size."""
+def read_corpus(folder: Path, whole: bool = False) -> Corpus | None:
+    """The corpus in ``folder`` by its metadata; None where none is, or a file has another size.
+
+    ``whole`` reads every file and holds it against its checksum: a GB takes about a second. A corpus from before
+    there were checksums has none.
+    """
     try:
-        meta = json.loads((folder / _META).read_text(encoding="utf-8"))
+        meta = unseal(json.loads((folder / _META).read_text(encoding="utf-8")), _UNSEALED)
         if meta["format"] != FORMAT or any((folder / f).stat().st_size != size for f, size in meta["files"].items()):
+            return None
+        if whole and any(_sha256(folder / f) != sha256 for f, sha256 in meta.get("sha256", {}).items()):
             return None
         facts: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in meta["info"].items()}
         return Corpus(CorpusInfo(folder=str(folder.absolute()), **facts), meta["dtype"])
@@ -171,6 +179,8 @@ def _lock(root: Path, name: str) -> FileLock:
 
 def _build(data: DataSpec, source: Source, root: Path, name: str, progress: Progress) -> Corpus:
     folder, temporary = root / name, root / f".{name}.{os.getpid()}.building"
+    if folder.exists():
+        progress(Preparing(f"the tokens in {folder} are damaged: making them again"))
     temporary.mkdir()
     try:
         tokenizer = build_tokenizer(data.tokenizer, _training_text(data, source, progress), bool(source.documents))
@@ -184,9 +194,16 @@ def _build(data: DataSpec, source: Source, root: Path, name: str, progress: Prog
             "vocab": tokenizer.vocab,
             **asdict(counts),
         }
-        files = {path.name: path.stat().st_size for path in sorted(temporary.iterdir())}
-        meta = {"format": FORMAT, "dtype": dtype, "source": source.label, "info": info, "files": files}
-        (temporary / _META).write_text(json.dumps(meta, indent=1), encoding="utf-8")
+        paths = sorted(temporary.iterdir())
+        meta = {
+            "format": FORMAT,
+            "dtype": dtype,
+            "source": source.label,
+            "info": info,
+            "files": {path.name: path.stat().st_size for path in paths},
+            "sha256": {path.name: _sha256(path) for path in paths},
+        }
+        (temporary / _META).write_text(json.dumps(seal(meta), indent=1), encoding="utf-8")
         for path in (*temporary.iterdir(), temporary):
             force(path)
         if folder.exists():  # damaged, or it would have been read
@@ -267,6 +284,11 @@ def _batches(stream: Iterator[Piece]) -> Iterator[list[Piece]]:
             batch, size = [], 0
     if batch:
         yield batch
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _step(task: str, done: int, whole: float | None) -> Preparing:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tuner.spec.errors import DataError, nearest
+from tuner.spec.errors import DataError, nearest, short
 from tuner.spec.parts.data import DataSpec
 from tuner.spec.parts.scalars import digest
 from tuner.train.text.blocks import file_blocks, reading, text_blocks
@@ -193,9 +193,13 @@ def matches(pattern: str) -> list[Path]:
     Raises:
         DataError: there is none.
     """
-    path = Path(pattern).expanduser()
-    if path.is_file():
-        return [path]
+    try:
+        path = Path(pattern).expanduser()
+        if path.is_file():
+            return [path]
+    except (OSError, RuntimeError) as error:  # a name too long for any file; a home that nobody has
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"data.path: {short(pattern, 300)} can be no file's name ({reason}); check the path") from error
     if path.is_dir():
         raise DataError(f"data.path: {pattern} is a folder: expected a file or a glob, such as {path / '**' / '*.txt'}")
     if glob.has_magic(str(path)):

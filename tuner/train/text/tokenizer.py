@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from tuner.spec.errors import DataError
+from tuner.spec.errors import DataError, short
 from tuner.spec.parts.data import TokenizerSpec
 from tuner.spec.parts.scalars import digest
 
@@ -222,17 +222,16 @@ def _file(spec: TokenizerSpec, texts: Iterable[str], documents: bool) -> Tokeniz
 
 
 def _content(spec: TokenizerSpec) -> str:
-    path = Path(spec.path or "").expanduser()
     try:
-        return path.read_bytes().decode()
-    except OSError as error:
-        raise DataError(
-            f"data.tokenizer.path: cannot read {spec.path} (from the folder {Path.cwd()}): "
-            f"{error.strerror or error}; expected the path of a tokenizer.json"
-        ) from error
+        return Path(spec.path or "").expanduser().read_bytes().decode()
     except UnicodeDecodeError as error:
         raise DataError(
             f"data.tokenizer.path: {spec.path} is not text at byte {error.start}; expected a tokenizer.json"
+        ) from error
+    except (OSError, RuntimeError, ValueError) as error:  # also a home that nobody has, and a null byte
+        raise DataError(
+            f"data.tokenizer.path: cannot read {short(spec.path or '', 300)} (from the folder {Path.cwd()}): "
+            f"{getattr(error, 'strerror', None) or error}; expected the path of a tokenizer.json"
         ) from error
 
 

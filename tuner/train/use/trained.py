@@ -24,7 +24,7 @@ from tuner.spec.errors import CheckpointError, DataError
 from tuner.spec.parts.sampling import Sampling
 from tuner.spec.records import Written
 from tuner.spec.trial import TrialSpec
-from tuner.train.checkpoint import SPEC, WEIGHTS, verify
+from tuner.train.checkpoint import MANIFEST, SPEC, WEIGHTS, verify, verify_files
 from tuner.train.model.gpt import GPT
 from tuner.train.text.cursor import Tokens, evaluation_windows
 from tuner.train.text.tokenizer import Tokenizer, load_tokenizer
@@ -146,12 +146,15 @@ class Trained:
 
 
 def load_model(folder: Path) -> Trained:
-    """The model in a packaged folder: ``model.safetensors``, ``spec.json`` as in a checkpoint, the tokenizer's files.
+    """The model in a packaged folder: ``model.safetensors``, ``spec.json`` as in a checkpoint, the tokenizer's files;
+    each held against its checksum where the package has them.
 
     Raises:
         CheckpointError: a file is missing, damaged, or does not belong to the others.
         DataError: the tokenizer cannot be read.
     """
+    if (folder / MANIFEST).exists():
+        _verify_package(folder)
     spec, facts = _record(folder)
     return _built(folder, spec, facts, load_tokenizer(folder))
 
@@ -172,6 +175,16 @@ def load_checkpoint(folder: Path, corpora: Path) -> Trained:
             "run the study's command again, which builds it."
         )
     return _built(folder, spec, facts, load_tokenizer(corpus))
+
+
+def _verify_package(folder: Path) -> None:
+    """Hold what a model is made of against the package's manifest; its card may be written on."""
+    try:
+        files = dict(json.loads((folder / MANIFEST).read_bytes())["files"])
+        made = {name: files[name] for name in (WEIGHTS, SPEC)}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{folder / MANIFEST}: missing or damaged ({error}); export the model again.") from error
+    verify_files(folder, made | {name: sha256 for name, sha256 in files.items() if name.startswith("tokenizer")})
 
 
 def _built(folder: Path, spec: TrialSpec, facts: dict[str, Any], tokenizer: Tokenizer) -> Trained:
