@@ -12,15 +12,6 @@ from crashing import STUDY, TRIAL, Point, chosen, counted, run
 from study_job import hold_the_law, mirrored, outcome, study
 from trial_job import left, trial
 
-from tuner.tracking.store import create
-
-
-@pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("store") / "mlflow.db"
-    create(path)
-    return path
-
 
 def every_study(tmp_path: Path, database: Path, each: int, stride: int = 1) -> int:
     """Kill a study at ``each`` calls of every label, or at every ``stride``-th of those; the number of kills."""

@@ -17,7 +17,6 @@ from study_job import mirrored, outcome, study, told
 
 from tuner.run.driver import Ending
 from tuner.spec.errors import StudyStoppedError
-from tuner.tracking.store import create
 
 
 class Disk:
@@ -45,13 +44,6 @@ def disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Disk]:
         yield Disk(folder)
     finally:
         subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
-@pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("store") / "mlflow.db"
-    create(path)
-    return path
 
 
 @pytest.fixture(scope="module")

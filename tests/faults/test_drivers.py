@@ -21,15 +21,7 @@ from study_helpers import yaml
 from study_job import hold_the_law, mirrored, outcome, study
 
 from tuner.spec.errors import CheckpointError
-from tuner.tracking.store import create
 from tuner.train import checkpoint
-
-
-@pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("store") / "mlflow.db"
-    create(path)
-    return path
 
 
 class Killed:

@@ -18,14 +18,6 @@ from study_job import Hands, hold_the_law, mirrored, outcome, study
 
 from tuner.run.watcher import Silent
 from tuner.search.asktell import Search
-from tuner.tracking.store import create
-
-
-@pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("store") / "mlflow.db"
-    create(path)
-    return path
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import json
 import os
 import shutil
@@ -20,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from tuner.spec.disk import force, seal, unseal
+from tuner.spec.disk import force, seal, sha256, unseal
 from tuner.spec.errors import CheckpointError
 from tuner.spec.records import Measurement, Spent
 
@@ -84,7 +83,7 @@ def save(
             save_file(plain, temporary / WEIGHTS)
             torch.save(dict(state), temporary / STATE)
         (temporary / SPEC).write_text(json.dumps(spec, indent=1, sort_keys=True))
-        files = {name: _sha256(temporary / name) for name in (WEIGHTS, STATE, SPEC)}
+        files = {name: sha256(temporary / name) for name in (WEIGHTS, STATE, SPEC)}
         manifest = {
             "format": 1,
             "spent": asdict(spent),
@@ -171,7 +170,7 @@ def verify_files(folder: Path, files: Mapping[str, str]) -> None:
     """
     for name, expected in files.items():
         try:
-            got = _sha256(folder / name)
+            got = sha256(folder / name)
         except (OSError, ValueError) as error:  # a name may hold a null byte
             reason = getattr(error, "strerror", None) or error
             raise CheckpointError(f"{folder / name}: cannot be read ({reason}).") from error
@@ -217,8 +216,3 @@ def record(saved: Saved) -> dict[str, Any]:
 def _measurement(data: dict[str, Any]) -> Measurement:
     """As asdict wrote it; manifests from before there were samples have none."""
     return Measurement(**{**data, "spent": Spent(**data["spent"]), "samples": tuple(data.get("samples", ()))})
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

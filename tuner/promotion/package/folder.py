@@ -4,7 +4,6 @@ It copies, writes and checks files; registering them is registry.py's business.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import tempfile
@@ -17,6 +16,7 @@ from typing import Any
 import yaml
 
 import tuner
+from tuner.spec.disk import sha256
 from tuner.spec.errors import CheckpointError, PromotionError
 from tuner.spec.parts.sampling import Sampling
 from tuner.tracking.store import quiet
@@ -61,7 +61,7 @@ def describe(folder: Path, card: str, samples: Iterable[str], promotion: Mapping
         (folder / SAMPLES).write_text("\n\n----\n\n".join(samples), encoding="utf-8")
         (folder / PROMOTION).write_text(json.dumps(promotion, indent=1, sort_keys=True), encoding="utf-8")
         (folder / MANIFEST).unlink(missing_ok=True)
-        files = {path.name: _sha256(path) for path in sorted(folder.iterdir())}
+        files = {path.name: sha256(path) for path in sorted(folder.iterdir())}
         (folder / MANIFEST).write_text(json.dumps({"format": 1, "files": files}, indent=1), encoding="utf-8")
 
 
@@ -74,7 +74,7 @@ def verify(folder: Path, weights: str | None = None) -> None:
     try:
         files = dict(json.loads((folder / MANIFEST).read_bytes())["files"])
         for name, expected in files.items():
-            if _sha256(folder / name) != expected:
+            if sha256(folder / name) != expected:
                 raise CheckpointError(f"{folder / name}: damaged; its sha256 is not the manifest's.")
         if weights not in (None, files[WEIGHTS]):
             raise CheckpointError(
@@ -130,8 +130,3 @@ def _code(folder: Path) -> Path:
         else:
             shutil.copyfile(path, target / name)
     return target
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

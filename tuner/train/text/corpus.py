@@ -4,7 +4,6 @@ Nothing here knows batches or training, and reading what is built loads numpy al
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -18,7 +17,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from tuner.spec.disk import force, seal, unseal
+from tuner.spec.disk import force, seal, sha256, unseal
 from tuner.spec.errors import DataError
 from tuner.spec.parts.data import DataSpec
 from tuner.spec.parts.scalars import digest
@@ -109,7 +108,7 @@ def read_corpus(folder: Path, whole: bool = False) -> Corpus | None:
         meta = unseal(json.loads((folder / _META).read_text(encoding="utf-8")), _UNSEALED)
         if meta["format"] != FORMAT or any((folder / f).stat().st_size != size for f, size in meta["files"].items()):
             return None
-        if whole and any(_sha256(folder / f) != sha256 for f, sha256 in meta.get("sha256", {}).items()):
+        if whole and any(sha256(folder / name) != told for name, told in meta.get("sha256", {}).items()):
             return None
         facts: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in meta["info"].items()}
         return Corpus(CorpusInfo(folder=str(folder.absolute()), **facts), meta["dtype"])
@@ -201,7 +200,7 @@ def _build(data: DataSpec, source: Source, root: Path, name: str, progress: Prog
             "source": source.label,
             "info": info,
             "files": {path.name: path.stat().st_size for path in paths},
-            "sha256": {path.name: _sha256(path) for path in paths},
+            "sha256": {path.name: sha256(path) for path in paths},
         }
         (temporary / _META).write_text(json.dumps(seal(meta), indent=1), encoding="utf-8")
         for path in (*temporary.iterdir(), temporary):
@@ -284,11 +283,6 @@ def _batches(stream: Iterator[Piece]) -> Iterator[list[Piece]]:
             batch, size = [], 0
     if batch:
         yield batch
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _step(task: str, done: int, whole: float | None) -> Preparing:
