@@ -91,16 +91,20 @@ def outcome(folder: Path, name: str = "crash", url: str | None = None) -> list[t
     return [(t.number, t.state, t.point, t.value, t.milestones, *(t.facts.get(key) for key in facts)) for t in trials]
 
 
-def mirrored(folder: Path) -> dict[str, tuple[str, list[tuple[str, int, float]]]]:
-    """Trial -> its one run's status in MLflow, and every point of the losses."""
+def mirrored(folder: Path, metrics: str = "%_loss") -> dict[str, tuple[str, list[tuple[str, int, float]]]]:
+    """Trial -> its one run's status in MLflow, and every point of ``metrics``.
+
+    Of real trials the validation loss alone is the same twice: how often a row is logged depends on the clock.
+    """
     with contextlib.closing(sqlite3.connect(folder / "mlflow.db")) as store:
         runs = store.execute(
             "SELECT t.value, r.run_uuid, r.status FROM runs r JOIN tags t ON r.run_uuid = t.run_uuid "
             "WHERE t.key = 'tuner.number' AND r.lifecycle_stage = 'active'"
         ).fetchall()
         assert len(runs) == len({number for number, _, _ in runs}), "one run a trial"
-        query = "SELECT key, step, value FROM metrics WHERE run_uuid = ? AND key LIKE '%_loss'"
-        return {number: (status, sorted(store.execute(query, (run,)).fetchall())) for number, run, status in runs}
+        query = "SELECT key, step, value FROM metrics WHERE run_uuid = ? AND key LIKE ?"
+        found = {number: (status, store.execute(query, (run, metrics)).fetchall()) for number, run, status in runs}
+        return {number: (status, sorted(points)) for number, (status, points) in found.items()}
 
 
 def hold_the_law(folder: Path, kept: int = 1) -> None:

@@ -58,14 +58,14 @@ def compare(kills: int, together: bool, text: str, tmp_path: Path, database: Pat
     began = time.monotonic()
     assert run(study, str(whole), text, real=True) == 0
     seconds = time.monotonic() - began
-    expected, points = outcome(whole, "small"), mirrored(whole)
+    expected, points = outcome(whole, "small"), mirrored(whole, "val_loss")
     total = studies = 0
     while total < kills:
         studies += 1
         one = Killed(tmp_path / str(studies), database, text, seed=studies)
         one.until_done(together, seconds, kills - total)
         assert outcome(one.folder, "small") == expected
-        assert mirrored(one.folder) == points
+        assert mirrored(one.folder, "val_loss") == points
         hold_the_law(one.folder, len(expected))
         total += one.kills
     return studies

@@ -29,7 +29,7 @@ from tuner.search import requests
 from tuner.search.asktell import Search
 from tuner.search.requests import Request, Wish
 from tuner.search.store.storage import open_storage
-from tuner.spec.disk import seal, unseal
+from tuner.spec.disk import seal, sha256, unseal
 from tuner.spec.errors import CheckpointError, DataError, SpecError, TunerError
 from tuner.spec.load import load, parse
 from tuner.spec.parts.data import DataSpec
@@ -272,7 +272,7 @@ def put(saved: Path, name: str, payload: bytes) -> None:
     """A file in a checkpoint, with a manifest that vouches for it."""
     (saved / name).write_bytes(payload)
     manifest = unseal(json.loads((saved / checkpoint.MANIFEST).read_text()))
-    manifest["files"][name] = checkpoint._sha256(saved / name)
+    manifest["files"][name] = sha256(saved / name)
     (saved / checkpoint.MANIFEST).write_text(json.dumps(seal(manifest)))
 
 

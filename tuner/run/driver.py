@@ -118,6 +118,7 @@ class Driver:
             self.search.answer(request, "no driver was running")
         self._waiting.extend(self.search.unfinished())
         self._recovered = {asked.number for asked in self._waiting}
+        self._tidy()  # the driver before may have died before it had
         self._reckon()
         more = self._fill()
         while self._running or more:
@@ -337,6 +338,10 @@ class Driver:
         self._reckoned = -LISTENING  # what a trial's end means is worked out before the next one begins
         self.watcher.ended(asked.number, outcome, value)
         self._judge(outcome)
+        self._tidy()
+
+    def _tidy(self) -> None:
+        """Delete the checkpoints that are not kept."""
         for sentence in retain_best(self.folder, self.search.record(), self.spec.study.keep, self.spec.study.disk):
             self.watcher.say(sentence)
 

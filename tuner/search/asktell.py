@@ -279,9 +279,10 @@ class Search:
     def _opened(self, trial: Trial) -> Asked:
         """The trial, once its point is in the store whole."""
         asked = self._choose(trial)
-        self._asked = trial.number + 1
+        # numbers in between: others have enqueued, or Optuna itself asked twice because an answer was lost
+        self._unsure = trial.number > self._asked
+        self._asked = max(self._asked, trial.number + 1)
         self._open[trial.number] = trial
-        self._unsure = False
         return asked
 
     def _wanted(self, stopped: bool) -> list[Wanted]:

@@ -122,11 +122,13 @@ def run_study(yaml: Path, overrides: list[str], storage: str | None, dry_run: bo
 
 
 def _already_complete(console: Console, spec: StudySpec, search: Search, folder: Path, uri: str) -> int:
+    from tuner.run.retention import retain_best
     from tuner.search.history import IMPORTED
     from tuner.study.show.summary import print_best, print_standings
     from tuner.tracking.mirror import unmirrored
     from tuner.tracking.tracker import StudyTracker
 
+    retain_best(folder, search.record(), spec.study.keep, spec.study.disk)  # its driver may have died before it had
     end = search.enough()
     why = "nothing left to do" if end is None else end.sentence
     console.print(f"study {spec.name} is complete: {search.spent} of {spec.study.trials} trials; {why}", soft_wrap=True)
