@@ -71,7 +71,7 @@ def test_a_trial_killed_at_a_few_points_ends_bit_identical(tmp_path: Path, text_
 def test_a_study_killed_at_every_crash_point_ends_as_if_it_had_not_been(
     tmp_path: Path, database: Path, figures: Callable[[str], None]
 ) -> None:
-    kills = every_study(tmp_path, database, 10)
+    kills = every_study(tmp_path, database, 6)
     figures(f"{kills} crash points of a study: {kills} times the same trials, values and MLflow points")
 
 

@@ -57,7 +57,7 @@ def test_a_few_lost_commits_and_lost_answers_change_nothing(
 def test_lost_commits_and_lost_answers_change_nothing(
     whole: tuple[Any, Any, range], database: Path, tmp_path: Path, figures: Callable[[str], None]
 ) -> None:
-    lost = lose_answers(whole, database, tmp_path, 40)
+    lost = lose_answers(whole, database, tmp_path, 20)
     figures(f"{lost} commits failed, before they were done or after: each study as without, none ended")
 
 
