@@ -7,15 +7,18 @@ test wraps the functions of its own copy, so any change of the product is held t
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import sqlite3
+import subprocess
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -166,3 +169,15 @@ def chosen(counts: Counter[str], each: int) -> list[Point]:
         nths = {1 + round(k * (count - 1) / max(1, wanted - 1)) for k in range(wanted)}
         points += [Point(label, nth, before) for nth in sorted(nths) for before in (True, False)]
     return points
+
+
+@contextlib.contextmanager
+def mounted(folder: Path, size: str) -> Iterator[bool]:
+    """Make ``folder`` a file system of its own meanwhile, of ``size`` bytes; False where this user may not."""
+    words = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+    done = shutil.which("mount") is not None and subprocess.run(words, capture_output=True).returncode == 0
+    try:
+        yield done
+    finally:
+        if done:
+            subprocess.run(["umount", "-l", str(folder)], check=True)

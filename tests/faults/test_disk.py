@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from crashing import run
+from crashing import mounted, run
 from study_helpers import drive, results, yaml
 from study_job import mirrored, outcome, study, told
 
@@ -37,13 +37,10 @@ class Disk:
 @pytest.fixture
 def disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Disk]:
     folder = tmp_path_factory.mktemp("disk")
-    words = ["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(folder)]
-    if shutil.which("mount") is None or subprocess.run(words, capture_output=True).returncode:
-        pytest.skip("a file system of its own can be mounted by root alone")
-    try:
+    with mounted(folder, "6m") as done:
+        if not done:
+            pytest.skip("a file system of its own can be mounted by root alone")
         yield Disk(folder)
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 @pytest.fixture(scope="module")

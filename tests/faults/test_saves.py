@@ -6,7 +6,6 @@ import itertools
 import os
 import random
 import shutil
-import subprocess
 import tempfile
 import time
 from collections import Counter
@@ -15,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from crashing import start
+from crashing import mounted, start
 
 from tuner.spec.records import Spent
 from tuner.train import checkpoint
@@ -96,23 +95,16 @@ def test_a_checkpoint_that_was_to_be_replaced_is_taken_back(tmp_path: Path) -> N
 @pytest.fixture
 def elsewhere(tmp_path: Path) -> Iterator[Path]:
     """An empty folder on another file system than the checkpoints."""
-    place, mounted = tmp_path / "elsewhere", False
+    place, shared = tmp_path / "elsewhere", Path("/dev/shm")
     place.mkdir()
-    if shutil.which("mount") is not None:
-        words = ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(place)]
-        mounted = subprocess.run(words, capture_output=True).returncode == 0
-    shared = Path("/dev/shm")
-    if not mounted and shared.is_dir() and os.access(shared, os.W_OK):
-        place = Path(tempfile.mkdtemp(prefix="tuner-test-", dir=shared))
-    try:
-        if place.stat().st_dev == tmp_path.stat().st_dev:
-            pytest.skip("another file system can be mounted by root alone, and /dev/shm is none")
-        yield place
-    finally:
-        if mounted:
-            subprocess.run(["umount", "-l", str(place)], check=True)
-        else:
-            shutil.rmtree(place, ignore_errors=True)
+    with mounted(place, "16m") as done:
+        if done:
+            yield place
+            return
+    if not (shared.is_dir() and os.access(shared, os.W_OK)) or shared.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("another file system can be mounted by root alone, and /dev/shm is none")
+    with tempfile.TemporaryDirectory(prefix="tuner-test-", dir=shared) as far:
+        yield Path(far)
 
 
 def test_a_few_kills_leave_no_torn_checkpoint(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ class Ending(StrEnum):
 class _Running:
     """A trial in a worker: how often that was killed since it reached a further milestone, and the value there; its
     micro-batches a step, where they are known, and whether memory has made them smaller already; for how many seconds
-    the worker has said nothing, and whether it is being ended for that.
+    the worker has said nothing.
     """
 
     asked: Asked
@@ -69,7 +69,6 @@ class _Running:
     refined: bool = False
     spent: Spent | None = None
     silence: float = 0.0
-    hung: bool = False
 
 
 @dataclass
@@ -205,6 +204,7 @@ class Driver:
     def _start(self, number: int) -> None:
         folder = trial_folder(self.folder, number)
         running, study = self._running[number], self.spec.study
+        running.silence = 0.0
         memory = None if self.fitting is None or number in self._recovered else self.fitting.limit
         self.workers.start(
             TrialJob(
@@ -225,12 +225,12 @@ class Driver:
         passed, self._looked = min(AWAKE, self.clock() - self._looked), self.clock()
         for number, running in self._running.items():
             running.silence += max(0.0, passed)
-            if running.silence > self.spec.study.patience and not running.hung:
-                running.hung = True
+            if running.silence > self.spec.study.patience:
                 self.workers.kill(number)
 
     def _hear(self, number: int, event: Event) -> None:
-        self._running[number].silence = 0.0
+        if not isinstance(event.message, Died):  # how long it was silent says why
+            self._running[number].silence = 0.0
         match event.message:
             case Alive():
                 pass
@@ -303,9 +303,8 @@ class Driver:
         running = self._running[number]
         running.kills += 1
         sentence = died.sentence
-        if running.hung:
+        if running.silence > self.spec.study.patience:
             sentence = f"the worker said nothing for {self.spec.study.patience:.0f} s (study.patience) and was ended"
-            running.hung = False
         if self._stopping or number in self._condemned:
             self._ended(number, Outcome(State.INTERRUPTED, sentence))
         elif died.killed and running.kills < ATTEMPTS:

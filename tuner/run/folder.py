@@ -25,15 +25,20 @@ def claim(folder: Path, study_id: str, tracking: str | None) -> None:
     Raises:
         StoreError: the folder holds the trials of another study: its store was deleted, or another one is named.
     """
-    path, owner = folder / RECORD, _record(folder).get("study")
-    if owner not in (None, study_id):
+    if owner_of(folder) not in (None, study_id):
         raise StoreError(
             f"{folder}: holds the trials of a study in another store (or in one that was deleted); name that store "
             "with --storage, move the folder away, or give this study another name."
         )
-    fresh = folder / f".{RECORD}.new"
+    path, fresh = folder / RECORD, folder / f".{RECORD}.new"
     note(fresh, json.dumps({"study": study_id, "tracking": tracking}))
     fresh.replace(path)
+
+
+def owner_of(folder: Path) -> str | None:
+    """The id of the study that the folder is tied to; None where it is to none."""
+    owner = _record(folder).get("study")
+    return None if owner is None else str(owner)
 
 
 def tracking_of(folder: Path) -> str | None:
@@ -49,7 +54,7 @@ def is_mirrored(folder: Path) -> bool:
 
 def _record(folder: Path) -> dict[str, Any]:
     try:
-        found: dict[str, Any] = json.loads((folder / RECORD).read_text())
-        return found
+        found = json.loads((folder / RECORD).read_text())
     except (OSError, ValueError):
         return {}
+    return found if isinstance(found, dict) else {}

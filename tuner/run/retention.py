@@ -4,15 +4,13 @@ Deletes checkpoint folders only; metrics, specs and error texts of every trial s
 
 from __future__ import annotations
 
-import contextlib
-import os
 import shutil
 from pathlib import Path
 
 from tuner.run.folder import trial_folder
 from tuner.search.history import IMPORTED, QUEUED, RUNNING, StudyRecord
 from tuner.search.repeats import shippable
-from tuner.spec.disk import held
+from tuner.spec.disk import bytes_in, held
 
 
 def retain_best(study: Path, record: StudyRecord, keep: int, disk: int | None) -> list[str]:
@@ -32,7 +30,7 @@ def retain_best(study: Path, record: StudyRecord, keep: int, disk: int | None) -
             _delete(study, trial.number)
     if disk is None:
         return []
-    while (used := _bytes(study)) > disk and len(best) > len(needed):
+    while (used := sum(map(bytes_in, study.glob("*/checkpoints")))) > disk and len(best) > len(needed):
         _delete(study, best.pop())
     if used > disk:
         return [
@@ -46,14 +44,3 @@ def _delete(study: Path, number: int) -> None:
     folder = trial_folder(study, number)
     if not held(folder):
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-
-
-def _bytes(study: Path) -> int:
-    """What the checkpoints take; workers rename and delete meanwhile, so a file may be gone when it is looked at."""
-    total = 0
-    for folder, _, files in os.walk(study):
-        if "/checkpoints/" in f"{Path(folder).as_posix()}/":
-            for name in files:
-                with contextlib.suppress(OSError):
-                    total += (Path(folder) / name).stat().st_size
-    return total

@@ -20,14 +20,14 @@ from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from tuner.search.bayes.propose import first_guess
 from tuner.search.ending import Enough, enough
-from tuner.search.history import IMPORTED, QUEUED, StudyRecord, legible, parameter_importance, read_study
+from tuner.search.history import IMPORTED, LATE_RUN, QUEUED, StudyRecord, legible, parameter_importance, read_study
 from tuner.search.kinds.pruners import PRUNERS
 from tuner.search.kinds.samplers import build_sampler, grid_points
 from tuner.search.repeats import REPEAT, SEED, Wanted, wanted
 from tuner.search.requests import Request, answer, waiting
 from tuner.search.store.outage import Outage
 from tuner.search.store.reader import engine_of
-from tuner.search.store.storage import cause_of, place_of
+from tuner.search.store.storage import MEMORY_URL, cause_of, said
 from tuner.search.suggest import suggest
 from tuner.spec.budget import Unit
 from tuner.spec.errors import StoreError
@@ -66,7 +66,7 @@ def _guarded(method: F) -> F:
             except (optuna.exceptions.StorageInternalError, sqlalchemy.exc.SQLAlchemyError) as error:
                 if not self.outage.wait(error):
                     raise StoreError(
-                        f"the trial store {place_of(self._storage)} of study '{self.spec.name}' refused: "
+                        f"the trial store {self._place} of study '{self.spec.name}' refused: "
                         f"{cause_of(error)}. Nothing finished is lost; mend the cause and run the same command again."
                     ) from error
             else:
@@ -98,6 +98,7 @@ class Search:
         self._storage = storage
         self._unsure = False  # whether an ask was broken off, and may have left a trial behind
         engine = engine_of(storage)
+        self._place = MEMORY_URL if engine is None else said(engine.url)
         with contextlib.nullcontext() if engine is None else legible(engine):
             self._load()
 
@@ -370,7 +371,7 @@ class Search:
             if number in self._open:
                 self.note(number, {"mlflow_run": run})
             else:
-                self._study.set_user_attr(f"mlflow_run:{number}", run)
+                self._study.set_user_attr(f"{LATE_RUN}{number}", run)
             self._runs[number] = run
 
     @_guarded

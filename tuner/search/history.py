@@ -20,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from tuner.search.kinds.importance import fanova, ped_anova
 from tuner.search.store.reader import engine_of, read_head, read_names, read_trials
-from tuner.search.store.storage import cause_of
+from tuner.search.store.storage import cause_of, said
 from tuner.spec.errors import StoreError, nearest, short
 from tuner.spec.records import Point, Value
 
@@ -141,7 +141,7 @@ def fanova_importance(storage: BaseStorage, name: str, sample: int) -> dict[str,
 @contextlib.contextmanager
 def legible(engine: Engine) -> Iterator[None]:
     """Turn what reading a database raises into a sentence: it is away, or holds what was never written to it."""
-    shown = engine.url.render_as_string(hide_password=True)
+    shown = said(engine.url)
     try:
         yield
     except SQLAlchemyError as error:

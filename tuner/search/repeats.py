@@ -94,11 +94,15 @@ def wanted(record: StudyRecord, top: int, seeds: int) -> list[Wanted]:
 
 def _chosen(record: StudyRecord, top: int) -> dict[str, TrialRecord]:
     """The ``top`` settings that the search found best, each with the trial that it found them by."""
-    ranked = sorted((t for t in record.trials if t.value is not None and REPEAT not in t.facts), key=lambda t: t.order)
-    chosen: dict[str, TrialRecord] = {}
-    for trial in ranked:
-        chosen.setdefault(family(trial.point), trial)
-    return dict(list(chosen.items())[:top])
+    return dict(list(_best(t for t in record.trials if REPEAT not in t.facts).items())[:top])
+
+
+def _best(trials: Iterable[TrialRecord]) -> dict[str, TrialRecord]:
+    """Family -> the complete trial of the lowest value, the best settings first."""
+    best: dict[str, TrialRecord] = {}
+    for trial in sorted((trial for trial in trials if trial.value is not None), key=lambda trial: trial.order):
+        best.setdefault(family(trial.point), trial)
+    return best
 
 
 def shippable(record: StudyRecord) -> list[int]:
@@ -112,12 +116,8 @@ def shippable(record: StudyRecord) -> list[int]:
     top, seeds = int(repeats["top"]), int(repeats["seeds"])
     running = any(REPEAT in trial.facts and trial.state == RUNNING for trial in record.trials)
     if running or wanted(record, top, seeds):
-        marks = _chosen(record, top)
-        ranked = sorted((trial for trial in record.trials if trial.value is not None), key=lambda trial: trial.order)
-        best: dict[str, int] = {}
-        for trial in ranked:
-            best.setdefault(family(trial.point), trial.number)
-        found += [best[mark] for mark in marks if best[mark] not in found]
+        best = _best(record.trials)
+        found += [best[mark].number for mark in _chosen(record, top) if best[mark].number not in found]
     return found
 
 

@@ -4,6 +4,7 @@ It stands on the lowest floor for that; it knows no format and no study.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Collection, Mapping
@@ -34,6 +35,16 @@ def sha256(path: Path) -> str:
     """
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def bytes_in(folder: Path) -> int:
+    """What the files below a folder take; one that is deleted while they are counted takes nothing."""
+    total = 0
+    for place, _, files in os.walk(folder):
+        for name in files:
+            with contextlib.suppress(OSError):
+                total += (Path(place) / name).stat().st_size
+    return total
 
 
 def note(path: Path, text: str) -> None:

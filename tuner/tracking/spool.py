@@ -77,8 +77,8 @@ class SpoolContent:
 class Spool:
     """The writer of one spool file. Opening cuts a torn last line off, so that no append can glue to it.
 
-    ``started``, ``resumes``, ``last`` (the last row, merged) and ``latest`` (the latest time, in milliseconds) say what
-    the file held; ``cut`` is the number of bytes cut off.
+    ``started``, ``resumes``, ``last`` (the last row, merged) and ``latest`` (the latest time, in milliseconds, also of
+    what is appended) say what the file held; ``cut`` is the number of bytes cut off.
 
     Raises:
         StoreError: the file cannot be opened or read.
@@ -127,6 +127,7 @@ class Spool:
         except OSError as error:
             raise _refused(self.path, error) from error
         self._size += len(line)
+        self.latest = max(self.latest, record.time_ms)
 
     def close(self) -> None:
         os.close(self._file)

@@ -24,7 +24,6 @@ class Spooler:
         self._folder, self._say, self._wrote = folder, say, wrote
         self._spools: dict[int, Spool] = {}
         self._last: dict[int, Measurement | None] = {}
-        self._latest: dict[int, int] = {}
 
     def start(self, trial: int, params: Mapping[str, Value], tags: Mapping[str, str], spec: Mapping[str, Any]) -> None:
         self._close_spool(trial)
@@ -71,14 +70,12 @@ class Spooler:
 
     def _open(self, trial: int) -> Spool:
         spool = self._spools[trial] = Spool(self._folder / str(trial) / SPOOL)
-        self._last[trial], self._latest[trial] = spool.last, spool.latest
+        self._last[trial] = spool.last
         return spool
 
     def _now_ms(self, trial: int, said: int = 0) -> int:
         """The time of a record, as ``said`` or now; never before the last one, though clocks are set back."""
-        self._started(trial)
-        self._latest[trial] = max(said or time.time_ns() // 1_000_000, self._latest.get(trial, 0))
-        return self._latest[trial]
+        return max(said or time.time_ns() // 1_000_000, self._started(trial).latest)
 
     def _write(self, trial: int, record: Record, *, durable: bool) -> None:
         self._started(trial).append(record, durable=durable)

@@ -8,6 +8,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from tuner.spec.disk import bytes_in
+
 MANIFEST = "manifest.json"
 
 
@@ -29,12 +31,7 @@ def checkpoints(study: str, number: int, runs: Path) -> list[Checkpoint]:
 
 
 def _read(folder: Path) -> Checkpoint:
-    size = 0
-    for file in folder.rglob("*"):
-        try:
-            size += file.stat().st_size if file.is_file() else 0
-        except OSError:  # deleted meanwhile
-            continue
+    size = bytes_in(folder)
     try:
         told = json.loads((folder / MANIFEST).read_text())
         files = told["files"]

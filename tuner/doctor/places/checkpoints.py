@@ -16,7 +16,7 @@ from tuner.doctor.places.folder import ended, foreign, own
 from tuner.run.folder import trial_folder
 from tuner.run.retention import retain_best
 from tuner.search.history import RUNNING, TrialRecord
-from tuner.spec.disk import held, hold
+from tuner.spec.disk import bytes_in, held, hold
 from tuner.spec.errors import CheckpointError
 from tuner.spec.study import StudySpec
 
@@ -63,7 +63,7 @@ def beyond(case: Case) -> Iterator[Finding]:
         return
     there = [t.number for t in ended(case) if any(_root(case, t.number).glob("*"))]
     if extra := set(there) - kept(case):
-        bytes_ = size(sum(_bytes(_root(case, number)) for number in extra))
+        bytes_ = size(sum(bytes_in(_root(case, number)) for number in extra))
         settings = StudySpec.stored(case.record.spec).study
         rule = f"study.keep ({settings.keep})" + ("" if settings.disk is None else f" and study.disk ({settings.disk})")
         yield Finding(
@@ -108,7 +108,7 @@ def kept(case: Case, certainly: bool = False) -> set[int]:
             folder = trial_folder(shadow, trial.number)
             (folder / "checkpoints").mkdir(parents=True)
             with (folder / "checkpoints" / "all").open("wb") as file:
-                file.truncate(1 if certainly else _bytes(_root(case, trial.number)))
+                file.truncate(1 if certainly else bytes_in(_root(case, trial.number)))
             if held(trial_folder(case.folder, trial.number)):
                 hold(folder)
         disk = 0 if certainly and settings.disk is not None else settings.disk
@@ -145,13 +145,3 @@ def _touched(path: Path) -> float:
         with contextlib.suppress(OSError):  # deleted meanwhile
             times.append(one.stat().st_mtime)
     return max(times)
-
-
-def _bytes(root: Path) -> int:
-    total = 0
-    for path in root.rglob("*"):
-        try:
-            total += path.stat().st_size if path.is_file() else 0
-        except OSError:  # deleted meanwhile
-            continue
-    return total

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tuner.doctor.findings import Case, Finding, Place, some
-from tuner.run.folder import RECORD, trial_folder
+from tuner.run.folder import RECORD, owner_of, trial_folder
 from tuner.search.history import IMPORTED, QUEUED, RUNNING, TrialRecord
 from tuner.spec.errors import StoreError
 from tuner.tracking.spool import SPOOL, SpoolContent, read_spool
@@ -28,11 +28,7 @@ def ended(case: Case) -> list[TrialRecord]:
 
 def foreign(case: Case) -> bool:
     """Whether the folder says that it belongs to another study, so that nothing in it can be laid beside this one."""
-    try:
-        owner = json.loads((case.folder / RECORD).read_text()).get("study")
-    except (OSError, ValueError, AttributeError):
-        return False
-    return owner not in (None, case.attributes.get("id"))
+    return owner_of(case.folder) not in (None, case.attributes.get("id"))
 
 
 def folder(case: Case) -> Iterator[Finding]:

@@ -65,8 +65,7 @@ def store_errors(url: str) -> Iterator[None]:
     try:
         yield
     except _REFUSALS as error:
-        shown = sqlalchemy.engine.make_url(url).render_as_string(hide_password=True)
-        raise StoreError(f"the trial store {shown} cannot be opened: {cause_of(error)}.") from error
+        raise StoreError(f"the trial store {said(url)} cannot be opened: {cause_of(error)}.") from error
 
 
 def cause_of(error: Exception) -> str:
@@ -98,10 +97,9 @@ def open_storage(url: str, create: bool = False) -> BaseStorage:
         return _rdb(url, connect_args={"timeout": 60})
 
 
-def place_of(storage: BaseStorage) -> str:
-    """Where the store is, as its URL without a password."""
-    engine = getattr(getattr(storage, "_backend", storage), "engine", None)
-    return MEMORY_URL if engine is None else str(engine.url.render_as_string(hide_password=True))
+def said(url: str | sqlalchemy.engine.URL) -> str:
+    """A store's URL without its password."""
+    return sqlalchemy.engine.make_url(url).render_as_string(hide_password=True)
 
 
 def delete_study(storage: BaseStorage, name: str) -> None:
