@@ -193,7 +193,7 @@ def test_a_folder_is_held_against_the_store(small: Path, ask: Ask) -> None:
     assert "runs/small/study.json: expected the study small of this store, got another one" in said
     assert "trial 7" not in said
     (SMALL / "study.json").write_text("{")
-    assert "study.json: expected a note whose folder this is, got no JSON" in ask("small")[1]
+    assert "study.json: expected a note whose folder this is, got a damaged one" in ask("small")[1]
     shutil.rmtree(SMALL)
     code, said = ask("small", fix=True)
     assert code == 1

@@ -4,20 +4,35 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cases import few
 from crashing import run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from study_job import URL, YAML, study
 
 from tuner.analysis.table import open_study
+from tuner.run.driver import Driver, Ending
+from tuner.run.fitting import TOGETHER, Fitting
+from tuner.run.hands.fake import FakeWorkers
+from tuner.run.hands.link import Message, TrialJob
+from tuner.run.hands.workers import Died
 from tuner.run.retention import retain_best
+from tuner.run.watcher import Silent
+from tuner.search.asktell import Search
 from tuner.search.history import StudyRecord, TrialRecord
 from tuner.search.repeats import REPEAT, winner
-from tuner.spec.disk import hold
+from tuner.search.store.storage import MEMORY_URL, open_storage
+from tuner.spec.disk import bytes_in, hold
+from tuner.spec.errors import StudyStoppedError
+from tuner.spec.load import parse
+from tuner.spec.records import Measurement, Outcome
+from tuner.tracking.base import NullTracker
+from tuner.train.model.memory import checkpoint_bytes
 
 SIZE = 1000
 SPEC: dict[str, Any] = {"trial": {"seed": 1}, "study": {"metric": "val_loss"}}
@@ -75,7 +90,7 @@ def test_no_history_loses_a_checkpoint_that_is_needed(
         shutil.rmtree(study)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", few(0, 1, 2, 3))
 def test_the_winner_of_the_repeats_has_its_weights_though_few_are_kept(tmp_path: Path, seed: int) -> None:
     """It is known after the last repeat only: until then none of those that run again may lose theirs."""
     text = YAML.replace("trials: 4", f"seed: {seed}, trials: 8").replace("{top: 1, seeds: 2}", "{top: 3, seeds: 3}")
@@ -83,3 +98,63 @@ def test_the_winner_of_the_repeats_has_its_weights_though_few_are_kept(tmp_path:
     chosen = winner(open_study(URL, "crash"))
     assert chosen is not None
     assert [path.parent.name for path in tmp_path.glob("runs/crash/*/checkpoints")] == [str(chosen.number)]
+
+
+VOCAB = 64
+
+
+class Filling(FakeWorkers):
+    """Fake hands whose trials fill the disk as real ones do: four checkpoints at the most, two at their end."""
+
+    cap, fullest = 0, 0
+
+    def story(self, job: TrialJob) -> Iterator[Message | Died]:
+        place, size = job.folder / "checkpoints", checkpoint_bytes(job.spec, VOCAB)
+        for message in super().story(job):
+            if isinstance(message, Measurement):
+                for step in range(min(TOGETHER, 1 + (message.milestone or 0))):
+                    self.write(place / f"step-{step}" / "model", size)
+            if isinstance(message, Outcome):
+                for step in range(2, TOGETHER):
+                    shutil.rmtree(place / f"step-{step}", ignore_errors=True)
+            yield message
+
+    def write(self, path: Path, size: int) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as file:
+            file.truncate(size)
+        used = sum(map(bytes_in, path.parents[3].glob("*/checkpoints")))
+        self.fullest = max(used, self.fullest)
+        assert used <= self.cap
+
+
+@settings(max_examples=25)
+@given(st.integers(1, 3), st.integers(1, 4), st.floats(0.5, 6), st.integers(0, 99), st.booleans())
+def test_the_cap_is_never_exceeded_while_trials_run(
+    slots: int, keep: int, room: float, seed: int, repeated: bool
+) -> None:
+    """``room``: how many trials of the middle size the cap has room for."""
+    text = YAML.replace("keep: 1", f"keep: {keep}, seed: {seed}").replace("trials: 4", "trials: 8")
+    spec = parse(text.replace("batch:    {", "model.depth: {int: [1, 9]}\n  batch: {"))
+    fitting, folder, hands = Fitting(None, lambda trial: VOCAB), Path(tempfile.mkdtemp()), Filling(slots)
+    hands.cap = int(room * fitting.files(spec.resolve({"model.depth": 5})))
+    changes = {"disk": hands.cap} | ({} if repeated else {"repeats": None})
+    spec = spec.model_copy(update={"study": spec.study.model_copy(update=changes)})
+    search = Search(spec, open_storage(MEMORY_URL))
+    driver = Driver(
+        spec, search, hands, NullTracker(), Silent(), folder, folder / "corpora", fitting=fitting, clock=hands.clock
+    )
+    said = ""
+    try:
+        assert driver.run() is Ending.COMPLETE
+    except StudyStoppedError as stopped:
+        said = str(stopped)
+    finally:
+        left = {int(path.parent.name) for path in folder.glob("*/checkpoints")}
+        shutil.rmtree(folder)
+    assert not said or ("study.disk" in said and repeated)  # a new point is infeasible; a repeat must run
+    trials = search.record().trials
+    assert all("study.disk" in t.reason for t in trials if t.state == "infeasible")
+    best = [trial.number for trial in search.record().ranked()[:1]]
+    assert set(best) <= left or repeated
+    assert hands.fullest or not best

@@ -10,11 +10,14 @@ from typing import Any
 import pytest
 import torch
 
+from tuner.spec.disk import bytes_in
 from tuner.spec.errors import CheckpointError
 from tuner.spec.records import Measurement, Outcome, Preparing, Started, State, Verdict
 from tuner.spec.trial import TrialSpec
 from tuner.train import checkpoint
 from tuner.train.fit import Place, fit
+from tuner.train.model.memory import checkpoint_bytes
+from tuner.train.text.corpus import open_corpus
 
 MILESTONES = 4
 
@@ -199,3 +202,13 @@ def test_last_and_best_are_kept_and_nothing_else(spec: Any, place: Any) -> None:
     kept = [saved.folder.name for saved in checkpoint.sound(place("a").folder)]
     assert outcome.checkpoint == f"step-{best * 10:08d}"
     assert kept == sorted({"step-00000040", outcome.checkpoint}, reverse=True)
+
+
+@pytest.mark.parametrize("kind", ["muon", "adamw", "adafactor"])
+def test_checkpoints_take_at_most_what_is_foretold(spec: Any, place: Any, kind: str) -> None:
+    model = {"depth": 3, "width": 96, "kv_heads": 1, "conv": 3, "smear": True}
+    given = spec(model=model, optim={"kind": kind}, budget="640 tokens")
+    assert train(given, place("a"))[0].state is State.COMPLETE
+    vocab = open_corpus(given.data, place("a").corpora).info.vocab
+    sizes = [bytes_in(folder) for folder in checkpoint.checkpoints(place("a").folder).glob("step-*")]
+    assert max(sizes) <= checkpoint_bytes(given, vocab) <= 1.2 * max(sizes)

@@ -12,11 +12,12 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from tuner.run.endings import Endings
 from tuner.run.fitting import Fitting
 from tuner.run.folder import trial_folder
 from tuner.run.hands.link import Alive, Exhausted, TrialJob
 from tuner.run.hands.workers import Died, Event, Workers
-from tuner.run.retention import retain_best
+from tuner.run.retention import Retention
 from tuner.run.watcher import Watcher
 from tuner.search.asktell import Asked, Search
 from tuner.search.ending import Enough
@@ -30,9 +31,6 @@ from tuner.train.machine.capacity import finer
 
 ATTEMPTS = 3
 """A trial whose worker is killed this often without reaching a further milestone has failed."""
-
-BARREN = 200
-"""So many infeasible points in a row end a study: its rules forbid nearly everything."""
 
 REFUSALS = 4
 """So many points that cannot run are told in a row before workers are heard again."""
@@ -88,8 +86,8 @@ class Driver:
     _running: dict[int, _Running] = field(default_factory=dict)
     _waiting: deque[Asked] = field(default_factory=deque)
     _recovered: set[int] = field(default_factory=set)
-    _failures: list[str] = field(default_factory=list)
-    _infeasible: int = 0
+    _endings: Endings = field(init=False)
+    _retention: Retention = field(init=False)
     _stopping: bool = False
     _halted: str | None = None
     _signals: int = 0
@@ -100,6 +98,11 @@ class Driver:
     _began: float = 0.0
     _enough: Enough | None = None
     _condemned: dict[int, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        study = self.spec.study
+        self._endings = Endings(self.spec.name, study.max_failures, self.folder)
+        self._retention = Retention(self.folder, study.keep, study.disk)
 
     def stop(self) -> None:
         """For signal handlers: the first call has checkpoints written, the second kills the workers."""
@@ -140,7 +143,9 @@ class Driver:
         True where it left off after a few points that cannot run: workers and signals are to be heard in between.
         """
         for _ in range(self.workers.slots + REFUSALS):
-            if not self.workers.idle or self._stopping or (asked := self._next()) is None:
+            if not self.workers.idle or self._stopping or self._retention.crowded:
+                return False
+            if (asked := self._next()) is None:
                 return False
             self._begin(asked)
         return True
@@ -191,6 +196,14 @@ class Driver:
             # one that ran before goes on as it was computed then, whatever memory is free today
             fitting = None if asked.number in self._recovered else self.fitting
             parts = None if fitting is None else fitting.parts(trial)
+            needed = 0 if self.fitting is None else self.fitting.files(trial)
+            must = asked.seed is not None or asked.number in self._recovered
+            if not self._retention.admit(asked.number, needed, must, self.search.record):
+                self._waiting.appendleft(asked)
+                return
+        except StudyStoppedError as error:
+            self._halt(f"study '{self.spec.name}' stopped at trial {asked.number}: {error}")
+            return
         except InfeasibleError as error:
             outcome = Outcome(State.INFEASIBLE, str(error))
             self._remember(asked, outcome, started=False, spec={})
@@ -274,6 +287,7 @@ class Driver:
 
     def _ended(self, number: int, outcome: Outcome) -> None:
         running = self._running.pop(number)
+        self._retention.leave(number)
         if (reason := self._condemned.pop(number, None)) and outcome.state is State.INTERRUPTED:
             outcome = replace(outcome, state=State.PRUNED, reason=reason)
         if outcome.checkpoint is not None:
@@ -336,32 +350,14 @@ class Driver:
         self.search.tell(asked.number, outcome, value, spent)
         self._reckoned = -LISTENING  # what a trial's end means is worked out before the next one begins
         self.watcher.ended(asked.number, outcome, value)
-        self._judge(outcome)
+        if (sentence := self._endings.take(outcome)) is not None:
+            self._halt(sentence)
         self._tidy()
 
     def _tidy(self) -> None:
         """Delete the checkpoints that are not kept."""
-        for sentence in retain_best(self.folder, self.search.record(), self.spec.study.keep, self.spec.study.disk):
+        for sentence in self._retention.tidy(self.search.record()):
             self.watcher.say(sentence)
-
-    def _judge(self, outcome: Outcome) -> None:
-        """Count failures and infeasible points in a row; too many end the study."""
-        self._infeasible = self._infeasible + 1 if outcome.state is State.INFEASIBLE else 0
-        if self._infeasible >= BARREN:
-            self._halt(
-                f"study '{self.spec.name}' stopped: {BARREN} points in a row cannot run (the last: {outcome.reason}); "
-                "widen the space or relax its rules."
-            )
-        if outcome.state is State.FAILED:
-            self._failures.append(outcome.reason)
-            if len(self._failures) >= self.spec.study.max_failures:
-                causes = "; ".join(dict.fromkeys(self._failures))
-                self._halt(
-                    f"study '{self.spec.name}' stopped after {len(self._failures)} failures in a row: {causes}. "
-                    f"Tracebacks are in {self.folder}/<trial>/error.txt; mend the cause and run the same command again."
-                )
-        elif outcome.state is not State.INFEASIBLE:
-            self._failures.clear()
 
     def _obey_signals(self) -> None:
         if self._signals and not self._stopping:

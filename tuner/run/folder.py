@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tuner.spec.disk import note
+from tuner.spec.disk import note, seal, unseal
 from tuner.spec.errors import StoreError
 
 RECORD = "study.json"
@@ -31,7 +31,7 @@ def claim(folder: Path, study_id: str, tracking: str | None) -> None:
             "with --storage, move the folder away, or give this study another name."
         )
     path, fresh = folder / RECORD, folder / f".{RECORD}.new"
-    note(fresh, json.dumps({"study": study_id, "tracking": tracking}))
+    note(fresh, json.dumps(seal({"study": study_id, "tracking": tracking})))
     fresh.replace(path)
 
 
@@ -52,9 +52,19 @@ def is_mirrored(folder: Path) -> bool:
     return _record(folder).get("tracking", "unknown") is not None
 
 
+def read_record(folder: Path) -> dict[str, Any]:
+    """What ``claim`` noted.
+
+    Raises:
+        OSError: nothing is noted.
+        ValueError: the note is damaged.
+    """
+    return unseal(json.loads((folder / RECORD).read_text()), before=("study", "tracking"))
+
+
 def _record(folder: Path) -> dict[str, Any]:
+    """A damaged note says nothing: the study whose folder it is writes it anew when it goes on."""
     try:
-        found = json.loads((folder / RECORD).read_text())
+        return read_record(folder)
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}

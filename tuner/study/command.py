@@ -181,15 +181,13 @@ def _search(console: Console, spec: StudySpec, search: Search, vocab: int, folde
     return 0
 
 
-def _fitting(spec: StudySpec, vocab: int, slots: int, accelerated: bool, kind: str) -> Fitting | None:
+def _fitting(spec: StudySpec, vocab: int, slots: int, accelerated: bool, kind: str) -> Fitting:
     from tuner.run.fitting import Fitting
     from tuner.spec.parts.scalars import digest
     from tuner.study.plan import vocabulary
     from tuner.train.machine.capacity import MACHINE, Capacity, limit_of
 
     limit = limit_of(spec.study.memory, slots, accelerated)
-    if limit is None:
-        return None
     known: dict[str, int] = {digest(spec.trial.data.model_dump(mode="json")): vocab}
 
     def vocab_of(trial: TrialSpec) -> int:
@@ -202,7 +200,7 @@ def _fitting(spec: StudySpec, vocab: int, slots: int, accelerated: bool, kind: s
                 raise InfeasibleError(str(error)) from None
         return known[key]
 
-    return Fitting(Capacity(limit, kind, RUNS / MACHINE), vocab_of)
+    return Fitting(None if limit is None else Capacity(limit, kind, RUNS / MACHINE), vocab_of)
 
 
 def _close(console: Console, tracker: StudyTracker, search: Search, uri: str, hurried: bool) -> None:

@@ -28,7 +28,6 @@ def real_driver(spec: StudySpec, vocab: int, watcher: Watcher) -> Driver:
     search = Search(spec, open_storage(f"sqlite:///{folder / 'tuner.db'}", create=True))
     accelerated = [device for device in kinds if device != "cpu"]
     hands = LocalWorkers(*plan_slots(2, accelerated, spec.study.trials))
-    limit, fitting = limit_of(spec.study.memory, hands.slots, bool(accelerated)), None
-    if limit is not None:
-        fitting = Fitting(Capacity(limit, " and ".join(sorted(set(kinds.values()))), Path(MACHINE)), lambda _: vocab)
+    limit, kind = limit_of(spec.study.memory, hands.slots, bool(accelerated)), " and ".join(sorted(set(kinds.values())))
+    fitting = Fitting(None if limit is None else Capacity(limit, kind, Path(MACHINE)), lambda _: vocab)
     return Driver(spec, search, hands, NullTracker(), watcher, folder, CORPORA, fitting=fitting)

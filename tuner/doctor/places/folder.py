@@ -4,13 +4,12 @@ Reading only; checkpoints are looked at in checkpoints.py.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
 
 from tuner.doctor.findings import Case, Finding, Place, some
-from tuner.run.folder import RECORD, owner_of, trial_folder
+from tuner.run.folder import RECORD, owner_of, read_record, trial_folder
 from tuner.search.history import IMPORTED, QUEUED, RUNNING, TrialRecord
 from tuner.spec.errors import StoreError
 from tuner.tracking.spool import SPOOL, SpoolContent, read_spool
@@ -93,11 +92,11 @@ def spools(case: Case) -> Iterator[Finding]:
 def _unsigned(path: Path) -> str | None:
     """What is wrong with ``study.json`` itself; None where it can be read."""
     try:
-        json.loads(path.read_text())
+        read_record(path.parent)
     except OSError:
         return "expected a note whose folder this is, got none"
     except ValueError:
-        return "expected a note whose folder this is, got no JSON"
+        return "expected a note whose folder this is, got a damaged one"
     return None
 
 

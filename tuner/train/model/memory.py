@@ -14,6 +14,9 @@ RUNTIME_BYTES = 364 * 10**6
 ALLOCATOR = 1.25
 """Resident bytes for each byte of saved activations: gradients in passing, and what the allocator cannot reuse."""
 
+NAMES_BYTES = 32 * 10**3
+"""What a block's tensors take in a checkpoint beside their values: names, headers, alignment (see the tests)."""
+
 EVALUATION = 37
 """Values a token and channel that a forward pass without gradients holds at its fullest (measured)."""
 
@@ -46,6 +49,17 @@ def weight_bytes(spec: TrialSpec, vocab: int) -> int:
             return 12 * hidden + 16 * (counts.parameters - hidden)
         case "adafactor":
             return 8 * counts.parameters
+
+
+def checkpoint_bytes(spec: TrialSpec, vocab: int) -> int:
+    """At most what a checkpoint takes on disk: weights and the optimizer's state in fp32, and what names them.
+
+    Adafactor's factors are sums over rows and columns: below a hundredth of the weights from width 200 on.
+    """
+    parameters = shape(spec.model, vocab, spec.data.context).parameters
+    tensors = weight_bytes(spec, vocab) - 4 * parameters
+    factors = parameters // 4 if spec.optim.kind == "adafactor" else 0
+    return tensors + factors + NAMES_BYTES * (spec.model.depth + 4)
 
 
 def saved(model: ModelSpec, context: int) -> float:
