@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cases import few
 from crashing import mounted, run
 from study_helpers import drive, results, yaml
 from study_job import mirrored, outcome, study, told
@@ -51,7 +52,7 @@ def whole(database: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any
     return outcome(folder), mirrored(folder)
 
 
-@pytest.mark.parametrize("leave", [0, 8_000, 150_000])
+@pytest.mark.parametrize("leave", few(8_000, 0, 150_000))
 def test_no_room_for_the_spools(disk: Disk, whole: tuple[Any, Any], database: Path, tmp_path: Path, leave: int) -> None:
     shutil.copy(database, tmp_path / "mlflow.db")
     (tmp_path / "runs").symlink_to(disk.folder / "runs")
@@ -66,7 +67,7 @@ def test_no_room_for_the_spools(disk: Disk, whole: tuple[Any, Any], database: Pa
     assert (outcome(tmp_path), mirrored(tmp_path)) == whole
 
 
-@pytest.mark.parametrize("leave", [0, 60_000, 400_000])
+@pytest.mark.parametrize("leave", few(60_000, 0, 400_000))
 def test_no_room_for_the_store(disk: Disk, whole: tuple[Any, Any], database: Path, tmp_path: Path, leave: int) -> None:
     shutil.copy(database, tmp_path / "mlflow.db")
     url = f"sqlite:///{disk.folder / 'tuner.db'}"
@@ -91,7 +92,7 @@ def test_no_room_for_mlflow_costs_the_study_nothing(
     assert mirrored(tmp_path) == whole[1]
 
 
-@pytest.mark.parametrize("leave", [20_000, 120_000, 300_000])
+@pytest.mark.parametrize("leave", few(120_000, 20_000, 300_000))
 def test_no_room_for_checkpoints(disk: Disk, text_file: Path, tmp_path: Path, leave: int) -> None:
     text = yaml(text_file)
     driver, _ = drive(text, tmp_path / "whole")

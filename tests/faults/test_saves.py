@@ -107,10 +107,12 @@ def elsewhere(tmp_path: Path) -> Iterator[Path]:
         yield Path(far)
 
 
+@pytest.mark.faults
 def test_a_few_kills_leave_no_torn_checkpoint(tmp_path: Path) -> None:
     assert kill_saves(tmp_path, 6)["checkpoints"] > 0
 
 
+@pytest.mark.faults
 def test_a_few_kills_tear_no_checkpoint_of_a_step_that_is_saved_again(tmp_path: Path) -> None:
     assert kill_saves(tmp_path, 6, again=True)["checkpoints"] > 0
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy
+from cases import few
 from crashing import STUDY, Point, counted, run, start
 from study_job import Hands, hold_the_law, mirrored, outcome, study
 
@@ -176,7 +177,7 @@ def expect(whole: Any, url: str, folder: Path) -> None:
     assert mirrored(folder) == whole[1]
 
 
-@pytest.mark.parametrize("moment", ["ask", "tell"])
+@pytest.mark.parametrize("moment", few("tell", "ask"))
 def test_a_server_away_for_two_seconds_is_waited_for(
     server: Any, url: str, whole: Any, database: Path, tmp_path: Path, moment: str
 ) -> None:

@@ -52,15 +52,16 @@ def test_a_stopped_worker_is_ended_and_its_trial_completes_once(text: str, whole
             os.kill(stopped[0], signal.SIGSTOP)
 
     hook = Hook(act)
-    driver, hands = drive(text.replace("keep: 4", "keep: 4, patience: 2 s"), tmp_path, hook)
+    driver, hands = drive(text.replace("keep: 4", "keep: 4, patience: 6 s"), tmp_path, hook)
     assert driver.run() is Ending.COMPLETE
-    assert any("said nothing for 2 s (study.patience)" in sentence for sentence in hook.said)
+    assert any("said nothing for 6 s (study.patience)" in sentence for sentence in hook.said)
     with pytest.raises(ProcessLookupError):
         os.kill(stopped[0], signal.SIGCONT)
     assert sorted(number for number, _ in hook.ends) == [0, 1, 2, 3]
     assert results(tmp_path) == whole
 
 
+@pytest.mark.faults
 def test_a_worker_stopped_for_less_than_the_patience_is_left_alone(text: str, whole: list[Any], tmp_path: Path) -> None:
     def act(number: int, reached: int) -> None:
         if number == 1 and reached == 1:
@@ -89,6 +90,7 @@ def test_a_driver_that_slept_itself_blames_nobody(text: str, whole: list[Any], t
     assert results(tmp_path) == whole
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize(("number", "words"), [(signal.SIGSEGV, "SIGSEGV"), (signal.SIGABRT, "SIGABRT")])
 def test_deaths_are_told_apart_and_harm_no_other_trial(
     text: str, whole: list[Any], tmp_path: Path, number: int, words: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -19,13 +20,21 @@ from tuner.tracking.spool import SPOOL, read_spool
 URL, RUNS = "sqlite:///tuner.db", Path("runs")
 
 
-def made() -> StudyRecord:
-    make_demo(URL, RUNS)
+@pytest.fixture(scope="module")
+def _made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("demo")
+    make_demo(f"sqlite:///{folder}/tuner.db", folder / RUNS)
+    return folder
+
+
+@pytest.fixture
+def record(_made: Path, tmp_path: Path) -> StudyRecord:
+    """The demo, made once; a copy of its store and its folder lie in the working folder."""
+    shutil.copytree(_made, tmp_path, dirs_exist_ok=True)
     return read_study(open_storage(URL), NAME)
 
 
-def test_it_fills_the_pages_and_says_what_it_is() -> None:
-    record = made()
+def test_it_fills_the_pages_and_says_what_it_is(record: StudyRecord) -> None:
     states = Counter(trial.state for trial in record.trials)
     assert sum(states[state] for state in ("complete", "pruned", "diverged")) == 48
     assert states["complete"] >= 12
@@ -38,24 +47,23 @@ def test_it_fills_the_pages_and_says_what_it_is() -> None:
     assert all(text.startswith("(simulated)") for row in spool.rows for text in row.samples)
 
 
-def test_it_is_the_same_every_time_and_making_it_twice_changes_nothing(tmp_path: Path) -> None:
-    first = made()
-    again = made()
-    assert again == first
+def test_it_is_the_same_every_time_and_making_it_twice_changes_nothing(tmp_path: Path, record: StudyRecord) -> None:
+    make_demo(URL, RUNS)
+    assert read_study(open_storage(URL), NAME) == record
     make_demo(f"sqlite:///{tmp_path}/other.db", tmp_path / "elsewhere")
     other = read_study(open_storage(f"sqlite:///{tmp_path}/other.db"), NAME)
-    assert [(t.point, t.value) for t in other.trials] == [(t.point, t.value) for t in first.trials]
+    assert [(t.point, t.value) for t in other.trials] == [(t.point, t.value) for t in record.trials]
 
 
-def test_mlflow_never_hears_of_it(capsys: pytest.CaptureFixture[str]) -> None:
-    made()
+def test_mlflow_never_hears_of_it(capsys: pytest.CaptureFixture[str], record: StudyRecord) -> None:
+    assert len(record.trials) >= 48
     sync_studies(None, None)
     assert NAME not in capsys.readouterr().out
     assert not Path("mlflow.db").exists()
 
 
-def test_it_goes_without_a_trace() -> None:
-    made()
+def test_it_goes_without_a_trace(record: StudyRecord) -> None:
+    assert study_names(open_storage(URL)) == [record.name]
     remove_demo(URL, RUNS)
     assert study_names(open_storage(URL)) == []
     assert not (RUNS / NAME).exists()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cases import few
 from study_helpers import Hook, drive, record, results, yaml
 
 from tuner.run.driver import Ending
@@ -43,7 +44,7 @@ def test_trials_end_complete_with_checkpoints(whole: list[Any]) -> None:
     assert all(value is not None and sha256 for _, _, value, sha256 in whole)
 
 
-@pytest.mark.parametrize("milestone", [1, 3])
+@pytest.mark.parametrize("milestone", few(3, 1))
 def test_a_killed_worker_goes_on_and_ends_bit_identical(
     text: str, whole: list[Any], tmp_path: Path, milestone: int
 ) -> None:

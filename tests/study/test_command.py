@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 import pytest
+from cases import few
 
 TUNER = [sys.executable, "-m", "tuner.cli.main"]
 STUDY = [sys.executable, "-m", "tuner.study"]
@@ -308,7 +309,7 @@ class Cut:
         self.code, self.seconds = process.wait(), time.monotonic() - began
 
 
-@pytest.fixture(scope="module", params=[signal.SIGKILL, signal.SIGINT, signal.SIGHUP])
+@pytest.fixture(scope="module", params=few(signal.SIGINT, signal.SIGKILL, signal.SIGHUP))
 def cut(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, text_file: Path) -> Cut:
     return Cut(tmp_path_factory.mktemp("cut"), text_file, request.param)
 
