@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from cases import few
 from crashing import mounted, run
 from study_helpers import drive, results, yaml
@@ -18,6 +19,8 @@ from study_job import mirrored, outcome, study, told
 
 from tuner.run.driver import Ending
 from tuner.spec.errors import StudyStoppedError
+from tuner.spec.records import Spent
+from tuner.train import checkpoint
 
 
 class Disk:
@@ -110,6 +113,17 @@ def test_no_room_for_checkpoints(disk: Disk, text_file: Path, tmp_path: Path, le
     assert driver.run() is Ending.COMPLETE
     assert results(tmp_path) == results(tmp_path / "whole")
     assert not list(driver.folder.rglob(".tmp-*"))
+
+
+@pytest.mark.parametrize(("weights", "state", "name"), [(9, 1, checkpoint.WEIGHTS), (1, 9, checkpoint.STATE)])
+def test_a_save_names_the_file_there_was_no_room_for(disk: Disk, weights: int, state: int, name: str) -> None:
+    """Whatever room there is again when it fails: another trial's save may have failed meanwhile and been tidied."""
+    disk.fill(2_000_000)
+    values, spent = {"a": torch.zeros(state * 10**5), "b": torch.zeros(state * 10**5)}, Spent(1, 1, 1, 1.0)
+    with pytest.raises(OSError, match="No space left") as refused:
+        checkpoint.save(disk.folder, {"a": torch.zeros(weights * 10**5)}, values, {}, spent, 0, None)
+    assert Path(str(refused.value.filename)).name == name
+    assert not list(checkpoint.checkpoints(disk.folder).iterdir())
 
 
 @pytest.mark.faults

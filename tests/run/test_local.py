@@ -18,6 +18,7 @@ from tuner.run.fitting import Fitting
 from tuner.run.hands.link import DataJob, DevicesJob
 from tuner.run.hands.local import cores, devices, plan_slots
 from tuner.run.hands.once import call
+from tuner.spec.disk import bytes_in
 from tuner.spec.errors import DataError, StudyStoppedError
 from tuner.spec.parts.data import DataSpec
 from tuner.spec.records import CorpusInfo
@@ -112,12 +113,26 @@ def test_only_the_best_keep_their_checkpoints(text_file: Path, tmp_path: Path) -
     assert kept == [str(best)]
 
 
-def test_a_disk_cap_leaves_the_best_alone(text_file: Path, tmp_path: Path) -> None:
-    driver, _ = drive(yaml(text_file).replace("keep: 4", "keep: 4, disk: 1 kB"), tmp_path)
-    driver.run()
+def test_a_disk_cap_has_one_trial_wait_for_the_other_and_is_never_exceeded(text: str, tmp_path: Path) -> None:
+    """There is room for one trial beside the best: the second worker stays idle, all four complete."""
+    used, idle = [0], set[int]()
+
+    def act(number: int, reached: int) -> None:
+        used.append(sum(map(bytes_in, driver.folder.glob("*/checkpoints"))))
+        idle.add(hands.idle)
+
+    probe, _ = drive(text, tmp_path / "probe")
+    call(DataJob(probe.spec.trial.data, probe.corpora))
+    fitting = Fitting(None, lambda trial: vocabulary(trial, probe.corpora)[0])
+    cap = int(1.6 * fitting.files(probe.spec.resolve({})))
+    driver, hands = drive(text.replace("keep: 4", f"keep: 4, disk: {cap} B"), tmp_path, Hook(act))
+    driver.fitting = fitting
+    assert driver.run() is Ending.COMPLETE
+    assert {state for _, state, _, _ in results(tmp_path)} == {"complete"}
+    assert idle == {1}
+    assert 0 < max(used) <= cap
     best = record(tmp_path).ranked()[0].number
-    assert [path.parent.name for path in driver.folder.glob("*/checkpoints")] == [str(best)]
-    assert any("study.disk" in sentence for sentence in driver.watcher.said)  # type: ignore[attr-defined]
+    assert best in {int(path.parent.name) for path in driver.folder.glob("*/checkpoints")}
 
 
 def test_a_data_job_answers_with_the_corpus_or_with_the_mistake(tmp_path: Path, text_file: Path) -> None:

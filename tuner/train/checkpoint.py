@@ -5,9 +5,9 @@ Written in a temporary folder beside the others, fsynced, manifest last, renamed
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -79,9 +79,10 @@ def save(
     temporary.mkdir()
     try:
         plain = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-        with _room(temporary, sum(tensor.nbytes for tensor in plain.values())):
+        with _named(temporary / WEIGHTS):
             save_file(plain, temporary / WEIGHTS)
-            torch.save(dict(state), temporary / STATE)
+        with _named(temporary / STATE), (temporary / STATE).open("wb") as stream:  # torch's own writer hides the cause
+            torch.save(dict(state), stream)
         (temporary / SPEC).write_text(json.dumps(spec, indent=1, sort_keys=True))
         files = {name: sha256(temporary / name) for name in (WEIGHTS, STATE, SPEC)}
         manifest = {
@@ -109,18 +110,25 @@ def save(
 
 
 @contextlib.contextmanager
-def _room(folder: Path, size: int) -> Iterator[None]:
-    """Say of a full disk that it is one: safetensors and torch have errors of their own, which also mean other things.
+def _named(path: Path) -> Iterator[None]:
+    """Raise what the system refused as Python does, with the file's name.
+
+    Safetensors has a sentence for it, with Rust's numbers; torch closes its archive, and that is what fails then.
 
     Raises:
-        OSError: a write failed, and less than ``size`` bytes are free where it was.
+        OSError: the disk is full, read-only or broken.
     """
     try:
         yield
-    except (SafetensorError, RuntimeError) as error:
-        if shutil.disk_usage(folder).free > size:
+    except (OSError, SafetensorError, RuntimeError) as error:
+        refused: BaseException | None = error
+        while not (refused is None or isinstance(refused, OSError)):
+            refused = refused.__context__
+        told = re.search(r"\(os error (\d+)\)", str(error))
+        code = refused.errno if refused is not None else int(told[1]) if told is not None else None
+        if code is None:
             raise
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
+        raise OSError(code, os.strerror(code), str(path)) from error
 
 
 def sound(trial: Path, damaged: Callable[[str], None] = lambda sentence: None) -> list[Saved]:
