@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import random
 import tempfile
 import uuid
@@ -13,6 +14,9 @@ from pathlib import Path
 import pytest
 import sqlalchemy
 from hypothesis import HealthCheck, settings
+
+# two tests run at once on two cores: threads that spin while they wait for each other take them from the other test
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # the machine is shared: how long an example takes says nothing about the code
 settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])

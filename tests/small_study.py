@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
 from pathlib import Path
+
+from typer.testing import CliRunner
+
+from tuner.cli.main import app
 
 TUNER = [sys.executable, "-m", "tuner.cli.main"]
 STUDY = [sys.executable, "-m", "tuner.study", "small.yaml"]
@@ -32,6 +37,13 @@ def run(folder: Path, *words: str | Path, **env: str) -> subprocess.CompletedPro
     return subprocess.run(
         [str(word) for word in words], cwd=folder, capture_output=True, text=True, timeout=120, env=clean | env
     )
+
+
+def ask(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """As ``run`` with TUNER, in this process: seconds faster, for what needs no fresh one."""
+    with contextlib.chdir(folder):
+        ended = CliRunner().invoke(app, words)
+    return subprocess.CompletedProcess(words, ended.exit_code, ended.stdout, ended.stderr)
 
 
 def finished(folder: Path, text: Path) -> Path:

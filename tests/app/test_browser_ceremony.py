@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from conftest_browser import Look
 from seen import Seen
-from small_study import TUNER, finished, run
+from small_study import TUNER, ask, finished, run
 
 from tuner.bench.pages.browser import serving
 from tuner.promotion.ledger import Ledger, Stage
@@ -30,12 +30,12 @@ def trained(done: Path) -> Any:
 
 def ranked(folder: Path) -> list[int]:
     """The trials' numbers, best first."""
-    told = json.loads(run(folder, *TUNER, "trials", "small", "--json").stdout)
+    told = json.loads(ask(folder, "trials", "small", "--json").stdout)
     return [row["number"] for row in told]
 
 
 def champion(folder: Path) -> int | None:
-    told = run(folder, *TUNER, "champion", "tiny", "--json")
+    told = ask(folder, "champion", "tiny", "--json")
     return int(json.loads(told.stdout)["version"]) if told.returncode == 0 else None
 
 

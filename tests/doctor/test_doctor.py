@@ -27,6 +27,7 @@ from tuner.search.store.storage import open_storage
 from tuner.spec.disk import hold
 from tuner.spec.errors import StoreError
 from tuner.spec.load import parse
+from tuner.study.mirror import sync_studies
 from tuner.tracking.audit import runs_of
 from tuner.tracking.store import connect
 
@@ -318,11 +319,16 @@ def test_a_lost_mlflow_is_filled_again(small: Path, ask: Ask) -> None:
     assert "can mend" not in said
 
 
-def test_a_study_mirrored_later_has_its_runs_named(small: Path, ask: Ask) -> None:
+def unname() -> None:
+    """As after a driver that left before the mirror had made the runs of a trial."""
     with sqlite3.connect("tuner.db") as database:
         database.execute("DELETE FROM trial_user_attributes WHERE key = 'mlflow_run' AND trial_id = 2")
         database.execute("DELETE FROM study_user_attributes WHERE key = 'mlflow_run:1'")
     database.close()
+
+
+def test_a_study_mirrored_later_has_its_runs_named(small: Path, ask: Ask) -> None:
+    unname()
     code, said = ask()
     assert code == 1
     assert "expected the MLflow run of trial 1, got none, though there is one" in said
@@ -331,6 +337,19 @@ def test_a_study_mirrored_later_has_its_runs_named(small: Path, ask: Ask) -> Non
     assert "mended (the store names the run now)" in said
     named = json.loads(run(small, *TUNER, "show", "small", "1", "--json").stdout)["facts"]["mlflow_run"]
     assert next(one.trial for one in runs_of("small", URI) if one.id == named) == "small/1"
+
+
+def test_sync_has_the_runs_named_too_in_the_study_whose_folder_it_is(small: Path, ask: Ask) -> None:
+    unname()
+    store("UPDATE study_user_attributes SET value_json = ? WHERE key = 'id'", '"another"')
+    sync_studies(None, None, URL)
+    note = json.loads((SMALL / "study.json").read_text())["study"]
+    store("UPDATE study_user_attributes SET value_json = ? WHERE key = 'id'", json.dumps(note))
+    assert ask()[0] == 1
+    sync_studies(None, None, URL)
+    assert ask()[0] == 0
+    sync_studies(None, None, "sqlite:///nowhere.db")
+    assert not Path("nowhere.db").exists()
 
 
 def test_trials_of_another_study_are_that_ones_matter(small: Path, ask: Ask) -> None:

@@ -57,7 +57,7 @@ def test_it_is_the_same_every_time_and_making_it_twice_changes_nothing(tmp_path:
 
 def test_mlflow_never_hears_of_it(capsys: pytest.CaptureFixture[str], record: StudyRecord) -> None:
     assert len(record.trials) >= 48
-    sync_studies(None, None)
+    sync_studies(None, None, URL)
     assert NAME not in capsys.readouterr().out
     assert not Path("mlflow.db").exists()
 

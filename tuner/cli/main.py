@@ -106,12 +106,14 @@ def sync(
     tracking: Annotated[
         str | None, typer.Option(help="MLflow URI [default: MLFLOW_TRACKING_URI, else where the study was mirrored]")
     ] = None,
+    storage: Storage = None,
 ) -> None:
     """Mirror to MLflow what it is missing of the studies in runs/."""
+    from tuner.search.store.url import storage_url
     from tuner.study.mirror import sync_studies
 
     with errors_as_sentences():
-        sync_studies(name, tracking)
+        sync_studies(name, tracking, storage_url(storage, None))
 
 
 @app.command()

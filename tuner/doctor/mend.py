@@ -11,8 +11,8 @@ from tuner.doctor.findings import Case, Finding, Mend, Place, some
 from tuner.doctor.places.checkpoints import temporary
 from tuner.doctor.places.mirrored import runs_to_link
 from tuner.run.retention import retain_best
-from tuner.search.history import LATE_RUN
-from tuner.search.store.storage import Storage, store_errors
+from tuner.search.store.late import name_runs
+from tuner.search.store.storage import Storage
 from tuner.spec.errors import TunerError
 from tuner.spec.study import StudySpec
 from tuner.tracking.mirror import sync
@@ -51,9 +51,4 @@ def link(case: Case, storage: Storage) -> dict[int, str]:
     Raises:
         StoreError: the store refuses.
     """
-    found = runs_to_link(case)
-    with store_errors(case.url):
-        study = storage.get_study_id_from_name(case.name)
-        for number, run in found.items():
-            storage.set_study_user_attr(study, f"{LATE_RUN}{number}", run)
-    return found
+    return name_runs(storage, case.url, case.name, None, runs_to_link(case))

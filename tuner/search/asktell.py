@@ -20,11 +20,12 @@ from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from tuner.search.bayes.propose import first_guess
 from tuner.search.ending import Enough, enough
-from tuner.search.history import IMPORTED, LATE_RUN, QUEUED, StudyRecord, legible, parameter_importance, read_study
+from tuner.search.history import IMPORTED, QUEUED, StudyRecord, legible, parameter_importance, read_study
 from tuner.search.kinds.pruners import PRUNERS
 from tuner.search.kinds.samplers import build_sampler, grid_points
 from tuner.search.repeats import REPEAT, SEED, Wanted, wanted
 from tuner.search.requests import Request, answer, waiting
+from tuner.search.store.late import LATE_RUN
 from tuner.search.store.outage import Outage
 from tuner.search.store.reader import engine_of
 from tuner.search.store.storage import MEMORY_URL, cause_of, said

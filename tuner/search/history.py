@@ -19,6 +19,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from tuner.search.kinds.importance import fanova, ped_anova
+from tuner.search.store.late import LATE_RUN
 from tuner.search.store.reader import engine_of, read_head, read_names, read_trials
 from tuner.search.store.storage import cause_of, said
 from tuner.spec.errors import StoreError, nearest, short
@@ -31,9 +32,6 @@ FINISHED = ("complete", "pruned", "diverged")
 
 IMPORTED = "imported_from"
 """The fact of a trial that another study has run: ``study/number`` there. It takes nothing from a total."""
-
-LATE_RUN = "mlflow_run:"
-"""Begins the study attribute that has a trial's MLflow run, by number, where that was known too late for the trial."""
 
 _WORDS = {
     TrialState.COMPLETE: "complete",

@@ -1,22 +1,26 @@
-"""Mirroring after the fact: every study of this folder whose points MLflow still lacks.
+"""Mirroring after the fact: every study of this folder whose points MLflow still lacks; its store names the runs then.
 It names the studies and says what was done; the mirroring itself lives in tracking/.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
 
-from tuner.run.folder import is_mirrored, tracking_of
+from tuner.run.folder import is_mirrored, owner_of, tracking_of
+from tuner.search.store.late import name_runs
+from tuner.search.store.storage import open_storage
 from tuner.spec.errors import StoreError, nearest
-from tuner.tracking.mirror import sync
+from tuner.tracking.mirror import sync, trial_folders
+from tuner.tracking.mlflow import read_cursor
 from tuner.tracking.store import location, shown
 
 
-def sync_studies(name: str | None, tracking: str | None, runs: Path = Path("runs")) -> None:
-    """Mirror one study of ``runs``, or all; safe to call again.
+def sync_studies(name: str | None, tracking: str | None, store: str, runs: Path = Path("runs")) -> None:
+    """Mirror one study of ``runs``, or all; safe to call again. ``store`` is the URL where their trials are.
 
     Raises:
         StoreError: no such study here, MLflow away, or a running study that mirrors for itself.
@@ -35,3 +39,12 @@ def sync_studies(name: str | None, tracking: str | None, runs: Path = Path("runs
             f"{report.already} were there already{damaged}"
         )
         console.print(Text(sentence), soft_wrap=True)
+        _link(runs / study, uri, store)
+
+
+def _link(folder: Path, uri: str, store: str) -> None:
+    """Have the study's trials name the runs that were made for them just now; the folder may be another store's."""
+    found = {trial: read_cursor(path, uri).run for trial, path in trial_folders(folder)}
+    with suppress(StoreError):  # that the runs are there is what was asked for
+        known = {trial: run for trial, run in found.items() if run is not None}
+        name_runs(open_storage(store), store, folder.name, owner_of(folder), known)
