@@ -35,7 +35,7 @@ def ranked(folder: Path) -> list[int]:
 
 
 def champion(folder: Path) -> int | None:
-    told = ask(folder, "champion", "tiny", "--json")
+    told = run(folder, *TUNER, "champion", "tiny", "--json")
     return int(json.loads(told.stdout)["version"]) if told.returncode == 0 else None
 
 

@@ -43,7 +43,7 @@ def test_a_dry_run_judges_and_writes_nothing(done: Path) -> None:
     assert ended.returncode == 0, ended.stderr
     assert "test loss" in ended.stdout
     assert "nothing was written" in ended.stdout
-    assert ask(done, "history", "tiny").returncode == 6
+    assert run(done, *TUNER, "history", "tiny").returncode == 6
     assert not list((done / "runs" / "small").glob("*/promoted"))
 
 
@@ -58,7 +58,7 @@ def test_a_dry_run_judges_and_writes_nothing(done: Path) -> None:
     ],
 )
 def test_mistakes_are_sentences(done: Path, words: list[str], said: str) -> None:
-    ended = ask(done, "promote", *words)
+    ended = run(done, *TUNER, "promote", *words)
     assert ended.returncode in (2, 3, 6)
     assert said in " ".join(ended.stderr.split())
     assert "Traceback" not in ended.stderr
@@ -105,11 +105,11 @@ def test_an_exported_folder_stands_alone(crowned: Path, tmp_path: Path) -> None:
 
 
 def test_the_same_again_writes_nothing(crowned: Path) -> None:
-    before = ask(crowned, "history", "tiny", "--json").stdout
+    before = run(crowned, *TUNER, "history", "tiny", "--json").stdout
     ended = run(crowned, *TUNER, "promote", "small", "--best", "--reason", "again")
     assert ended.returncode == 0, ended.stderr
     assert "champion already" in ended.stdout
-    assert ask(crowned, "history", "tiny", "--json").stdout == before
+    assert run(crowned, *TUNER, "history", "tiny", "--json").stdout == before
 
 
 def test_a_candidate_within_noise_is_a_tie(crowned: Path) -> None:
@@ -135,13 +135,13 @@ def test_a_flipped_byte_is_refused_even_with_an_override(crowned: Path, tmp_path
 
 def test_an_override_stays_marked_and_a_rollback_returns(crowned: Path, tmp_path: Path) -> None:
     number = worst(crowned)
-    assert ask(crowned, "promote", "small", str(number), "--override").returncode == 6  # no reason
+    assert run(crowned, *TUNER, "promote", "small", str(number), "--override").returncode == 6  # no reason
     ended = run(crowned, *TUNER, "promote", "small", str(number), "--override", "--reason", "a demo", "--as", "bob")
     assert ended.returncode == 0, ended.stderr
     back = run(crowned, *TUNER, "rollback", "tiny", "--reason", "it was a demo")
     assert back.returncode == 0, back.stderr
     assert "version 1 is champion again" in back.stdout
-    rows = json.loads(ask(crowned, "history", "tiny", "--json").stdout)
+    rows = json.loads(run(crowned, *TUNER, "history", "tiny", "--json").stdout)
     done = [(row["actor"], row["action"], row["after"]) for row in rows if row["stage"] == "done"]
     assert done[0] == ("ann@desk", "promote", 1)
     assert done[1] == ("bob", "promote", 2)
@@ -149,11 +149,11 @@ def test_an_override_stays_marked_and_a_rollback_returns(crowned: Path, tmp_path
     begun = [row for row in rows if row["stage"] == "begun"]
     assert [row["overridden"] for row in begun] == [[], ["better"], []]
     assert {answer["gate"] for answer in begun[1]["answers"]} >= {"better", "checkpoint", "sample"}
-    assert "OVERRIDDEN" in " ".join(ask(crowned, "history", "tiny").stdout.split())
-    assert "tiny version 1" in ask(crowned, "champion", "tiny").stdout
-    assert ask(crowned, "rollback", "tiny", "--to", "1", "--reason", "x").returncode == 6
-    assert ask(crowned, "rollback", "tiny", "--to", "9", "--reason", "x").returncode == 6
-    assert ask(crowned, "promote", "tiny", "--resume").returncode == 0
+    assert "OVERRIDDEN" in " ".join(run(crowned, *TUNER, "history", "tiny").stdout.split())
+    assert "tiny version 1" in run(crowned, *TUNER, "champion", "tiny").stdout
+    assert run(crowned, *TUNER, "rollback", "tiny", "--to", "1", "--reason", "x").returncode == 6
+    assert run(crowned, *TUNER, "rollback", "tiny", "--to", "9", "--reason", "x").returncode == 6
+    assert run(crowned, *TUNER, "promote", "tiny", "--resume").returncode == 0
 
 
 def test_a_promoted_checkpoint_survives_retention(crowned: Path) -> None:
