@@ -1,104 +1,23 @@
-"""The doctor on a real small study: sound, then hurt by hand in every way it knows; what it says and what it mends."""
+"""The doctor on a real small study: sound, then its store, folder, spools and checkpoints hurt by hand; what it says
+and what it mends.
+"""
 
 from __future__ import annotations
 
-import json
 import shutil
 import sqlite3
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from optuna.study import StudyDirection
-from small_study import TUNER, finished, run
+from hurting import RUNS, SMALL, URL, Ask, files, flip, keep, store, told
+from small_study import TUNER, run
 
 from tuner.doctor import visit
 from tuner.doctor.command import run_doctor
-from tuner.promotion.ledger import Entry, Ledger, Stage
-from tuner.promotion.truth import CHAMPION
-from tuner.run.control.demo import NAME
-from tuner.search.asktell import Search
-from tuner.search.fork import fork
-from tuner.search.history import read_study
-from tuner.search.store.lock import store_lock, study_lock
-from tuner.search.store.storage import open_storage
+from tuner.search.store.lock import study_lock
 from tuner.spec.disk import hold
 from tuner.spec.errors import StoreError
-from tuner.spec.load import parse
-from tuner.study.mirror import sync_studies
-from tuner.tracking.audit import runs_of
-from tuner.tracking.store import connect
-
-URL, URI = "sqlite:///tuner.db", "sqlite:///mlflow.db"
-RUNS = Path("runs")
-SMALL = RUNS / "small"
-
-Told = tuple[int, str]
-Ask = Callable[..., Told]
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory, text_file: Path) -> Path:
-    return finished(tmp_path_factory.mktemp("study"), text_file)
-
-
-@pytest.fixture
-def small(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working folder with the finished study in it."""
-    folder = Path(shutil.copytree(made, tmp_path / "here"))
-    monkeypatch.chdir(folder)
-    monkeypatch.setattr(visit, "PAUSE", 0.01)
-    monkeypatch.setattr(visit.checkpoints, "QUIET", -1.0)
-    return folder
-
-
-@pytest.fixture
-def ask(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Ask:
-    """Calls the doctor; the exit code, and all that it says in one line."""
-    monkeypatch.setenv("COLUMNS", "80")
-
-    def asked(*studies: str, fix: bool = False) -> Told:
-        capsys.readouterr()
-        code = run_doctor(URL, RUNS, studies, fix, as_json=False)
-        lines = capsys.readouterr().out.splitlines()
-        assert all(len(line) <= 80 for line in lines)
-        return code, " ".join(" ".join(lines).split())
-
-    return asked
-
-
-def told(capsys: pytest.CaptureFixture[str], fix: bool = False) -> dict[str, Any]:
-    capsys.readouterr()
-    run_doctor(URL, RUNS, (), fix, as_json=True)
-    answer: dict[str, Any] = json.loads(capsys.readouterr().out)
-    return answer
-
-
-def store(statement: str, *values: object) -> None:
-    """Change the trial store behind everybody's back."""
-    with sqlite3.connect("tuner.db") as database:
-        assert database.execute(statement, values).rowcount != 0
-    database.close()
-
-
-def mlflow_store(statement: str) -> None:
-    with sqlite3.connect("mlflow.db") as database:
-        assert database.execute(statement).rowcount != 0
-    database.close()
-
-
-def flip(path: Path) -> None:
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(bytes(data))
-
-
-def files() -> dict[str, bytes]:
-    """Every file of the study, but for those that only say who works on it."""
-    passing = ("driver.json", ".lock")
-    return {str(path): path.read_bytes() for path in SMALL.rglob("*") if path.is_file() and path.name not in passing}
 
 
 def test_a_sound_study_is_called_so_and_left_alone(small: Path) -> None:
@@ -251,16 +170,6 @@ def test_half_a_checkpoint_goes(small: Path, ask: Ask, monkeypatch: pytest.Monke
     assert not left.exists()
 
 
-def keep(best: int) -> None:
-    """As if the study's command had been run with study.keep changed."""
-    with sqlite3.connect("tuner.db") as database:
-        (spec,) = database.execute("SELECT value_json FROM study_user_attributes WHERE key = 'spec'").fetchone()
-        parsed = json.loads(spec)
-        parsed["study"]["keep"] = best
-        database.execute("UPDATE study_user_attributes SET value_json = ? WHERE key = 'spec'", (json.dumps(parsed),))
-    database.close()
-
-
 def test_checkpoints_beyond_what_is_kept_go_but_not_a_promoted_one(small: Path, ask: Ask) -> None:
     keep(1)
     with sqlite3.connect("tuner.db") as database:
@@ -289,151 +198,6 @@ def test_checkpoints_beyond_what_is_kept_go_but_not_a_promoted_one(small: Path, 
     keep(2)  # a rule that was loosened brings nothing back, and what it would keep is not there
     shutil.rmtree(SMALL / str(held) / "checkpoints")
     assert ask()[0] == 1
-
-
-def test_what_mlflow_lacks_is_mirrored(small: Path, ask: Ask) -> None:
-    for path in SMALL.glob("*/spool.cursor"):
-        path.unlink()
-    points = {one.id: one.metrics for one in runs_of("small", URI)}
-    code, said = ask()
-    assert code == 1
-    assert "records of the spools in runs/small are not mirrored; `tuner sync small`" in said
-    code, said = ask(fix=True)
-    assert code == 0, said
-    assert "mended (what was missing is mirrored)" in said
-    assert {one.id: one.metrics for one in runs_of("small", URI)} == points
-
-
-def test_a_lost_mlflow_is_filled_again(small: Path, ask: Ask) -> None:
-    Path("mlflow.db").unlink()
-    code, said = ask()
-    assert code == 1
-    assert "sqlite:///mlflow.db: expected the runs of 3 trials, got no such file" in said
-    assert not Path("mlflow.db").exists()
-    code, said = ask(fix=True)
-    assert "mended (what was missing is mirrored): sqlite:///mlflow.db: expected the runs of 3 trials" in said
-    assert len(runs_of("small", URI)) == 3
-    assert code == 1
-    assert "trial 0 names the run" in said  # the new ones have other ids
-    assert "which MLflow does not have; it has" in said
-    assert "can mend" not in said
-
-
-def unname() -> None:
-    """As after a driver that left before the mirror had made the runs of a trial."""
-    with sqlite3.connect("tuner.db") as database:
-        database.execute("DELETE FROM trial_user_attributes WHERE key = 'mlflow_run' AND trial_id = 2")
-        database.execute("DELETE FROM study_user_attributes WHERE key = 'mlflow_run:1'")
-    database.close()
-
-
-def test_a_study_mirrored_later_has_its_runs_named(small: Path, ask: Ask) -> None:
-    unname()
-    code, said = ask()
-    assert code == 1
-    assert "expected the MLflow run of trial 1, got none, though there is one" in said
-    code, said = ask(fix=True)
-    assert code == 0, said
-    assert "mended (the store names the run now)" in said
-    named = json.loads(run(small, *TUNER, "show", "small", "1", "--json").stdout)["facts"]["mlflow_run"]
-    assert next(one.trial for one in runs_of("small", URI) if one.id == named) == "small/1"
-
-
-def test_sync_has_the_runs_named_too_in_the_study_whose_folder_it_is(small: Path, ask: Ask) -> None:
-    unname()
-    store("UPDATE study_user_attributes SET value_json = ? WHERE key = 'id'", '"another"')
-    sync_studies(None, None, URL)
-    note = json.loads((SMALL / "study.json").read_text())["study"]
-    store("UPDATE study_user_attributes SET value_json = ? WHERE key = 'id'", json.dumps(note))
-    assert ask()[0] == 1
-    sync_studies(None, None, URL)
-    assert ask()[0] == 0
-    sync_studies(None, None, "sqlite:///nowhere.db")
-    assert not Path("nowhere.db").exists()
-
-
-def test_trials_of_another_study_are_that_ones_matter(small: Path, ask: Ask) -> None:
-    text = (small / "small.yaml").read_text().replace("name: small", "name: again")
-    spec, storage = parse(text.replace("sampler: grid", "sampler: random")), open_storage(URL)
-    fingerprint = str(read_study(storage, "small").trials[0].facts["data_fingerprint"])
-    Search(spec, storage)
-    assert len(fork(storage, spec, "small", fingerprint).imported) == 3
-    code, said = ask()
-    assert code == 0, said
-    assert "study again: 3 trials ended, 0 checkpoints; sound" in said
-
-
-def test_a_study_whose_driver_died_at_once_is_told_how_to_go_on(small: Path, ask: Ask) -> None:
-    open_storage(URL).create_new_study([StudyDirection.MINIMIZE], "early")
-    code, said = ask("early")
-    assert code == 1
-    assert "its driver died before it had noted what the study is; its command goes on" in said
-
-
-def test_runs_that_tell_another_story_are_named_and_left(small: Path, ask: Ask) -> None:
-    chosen = {one.trial: one for one in runs_of("small", URI)}
-    client = connect(URI)
-    double = client.create_run(
-        client.get_experiment_by_name("small").experiment_id,
-        start_time=chosen["small/0"].started, tags={"tuner.trial": "small/0"},
-    )  # fmt: skip
-    client.set_terminated(double.info.run_id)
-    mlflow_store(f"UPDATE latest_metrics SET value = 9 WHERE key = 'val_loss' AND run_uuid = '{chosen['small/1'].id}'")
-    client.set_tag(chosen["small/2"].id, "tuner.state", "diverged")
-    code, said = ask()
-    assert code == 1
-    assert f"trial 0 has 2 runs: {chosen['small/0'].id}, which the store names, and {double.info.run_id}" in said
-    assert "its run says 9: one of them was changed" in said
-    assert "trial 2 is complete, its run says diverged" in said
-    assert ask(fix=True)[0] == 1
-    assert len([one for one in runs_of("small", URI) if not one.deleted]) == 4
-
-
-def test_a_store_that_is_away_is_one_sentence(small: Path, ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://user:secret@127.0.0.1:9")
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    for path in SMALL.glob("*/spool.cursor"):
-        path.unlink()
-    code, said = ask(fix=True)
-    assert code == 1
-    assert said.count("MLflow at http://127.0.0.1:9") == 1
-    assert "secret" not in said
-    assert "Traceback" not in said
-    assert "not mirrored" in said
-
-
-def entry(stage: Stage, after: int | None) -> Entry:
-    return Entry("ann", "tiny", "promote", stage, None, after, "r1", "because", candidate={"study": "small"})
-
-
-def test_the_ledger_is_held_against_the_registry_and_its_seals(small: Path, ask: Ask) -> None:
-    ledger, client = Ledger(URL), connect(URI)
-    ledger.write(entry(Stage.BEGUN, None))
-    with store_lock(URL, "promotion.tiny") as taken:  # under way: no fault
-        assert taken
-        assert ask()[0] == 0
-    code, said = ask()
-    assert code == 1
-    assert "model tiny: the promotion that ann began at" in said
-    assert "`tuner promote tiny --resume` goes on, `--undo` takes it back" in said
-    ledger.write(entry(Stage.INTENT, 1))
-    ledger.write(entry(Stage.DONE, 1))
-    client.create_registered_model("tiny")
-    for number in (1, 2):
-        client.create_model_version("tiny", f"runs:/{runs_of('small', URI)[0].id}/x")
-        client.set_registered_model_alias("tiny", "challenger", "1")
-        client.set_registered_model_alias("tiny", CHAMPION, str(number))
-        code, said = ask(fix=True)
-        assert code == number - 1, said
-    assert "the alias champion points to version 2, the ledger says version 1: it was moved outside tuner" in said
-    client.set_registered_model_alias("tiny", CHAMPION, "1")
-    with sqlite3.connect("tuner.db") as database:
-        database.execute("DROP TRIGGER tuner_ledger_fixed")
-        database.execute("UPDATE tuner_ledger SET reason = 'a better one' WHERE id = 2")
-    database.close()
-    code, said = ask("small", fix=True)
-    assert code == 1
-    assert "the ledger was changed by other means: row 2 does not match its seal" in said
 
 
 def test_leftovers_of_a_creation_go_unless_it_is_going_on(small: Path, ask: Ask) -> None:
@@ -490,21 +254,6 @@ def test_what_ends_while_it_looks_is_no_fault(small: Path, ask: Ask, monkeypatch
     monkeypatch.setattr(visit.checkpoints, "whole", slow)
     code, said = ask()
     assert code == 0, said
-
-
-def test_a_simulated_study_in_postgresql_needs_no_mlflow(postgres: str, tmp_path: Path) -> None:
-    code = f"from pathlib import Path; from tuner.run.control.demo import *; make_demo({postgres!r}, Path('runs'))"
-    assert run(tmp_path, sys.executable, "-c", code).returncode == 0
-    ended = run(tmp_path, *TUNER, "doctor", "--storage", postgres, "--fix")
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert "trials ended, 0 checkpoints; sound" in ended.stdout
-    assert not Path("mlflow.db").exists()
-    (RUNS / NAME / "99").mkdir()
-    with study_lock(postgres, NAME, RUNS / NAME):
-        ended = run(tmp_path, *TUNER, "doctor", NAME, "--storage", postgres, "--fix")
-    assert ended.returncode == 1
-    assert "a driver is running it" in ended.stdout
-    assert "got trial 99" in ended.stdout
 
 
 def test_json_says_the_same(small: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,6 +23,7 @@ from tuner.search.store.lock import study_lock
 from tuner.search.store.storage import open_storage
 from tuner.spec.load import parse
 from tuner.study.command import errors_as_sentences
+from tuner.study.mirror import sync_studies
 from tuner.tracking.tracker import StudyTracker
 
 URL, URI = "sqlite:///tuner.db", "sqlite:///mlflow.db"
@@ -67,18 +68,19 @@ def study(folder: str, yaml: str = YAML, url: str = URL, real: bool = False, pat
     os.chdir(folder)
     spec = parse(yaml)
     runs = Path("runs") / spec.name
-    with study_lock(url, spec.name, runs):
+    with study_lock(url, spec.name, runs) as renew:
         search = Search(spec, open_storage(url, create=True))
+        search.outage.renew = renew
         folders.claim(runs, search.id, URI)
         tracker = StudyTracker(runs, spec.name, URI, lambda sentence: None, interval=0.01)
         hands: Hands | LocalWorkers = LocalWorkers(["cpu", "cpu"], threads=1) if real else Hands(2)
         clock = hands.clock if isinstance(hands, Hands) else time.monotonic
         driver = Driver(spec, search, hands, tracker, Silent(), runs, Path("runs/.corpora"), clock=clock)
         driver.run()
-        until = time.monotonic() + patience
-        while tracker.close(min(10, patience)) and time.monotonic() < until:
-            pass
+        left = tracker.close(patience)
         search.link_runs(tracker.runs())
+    if left and patience > 1:
+        sync_studies(spec.name, URI, url)  # as the user is told
 
 
 def outcome(folder: Path, name: str = "crash", url: str | None = None) -> list[tuple[Any, ...]]:

@@ -33,10 +33,10 @@ class Killed:
         self.folder, self.text, self.rng, self.kills = folder, text, random.Random(seed), 0
 
     def until_done(self, together: bool, latest: float, most: int) -> None:
-        """At most ``most`` kills, each within ``latest`` seconds of a start; ``together`` with all its workers."""
+        """At most ``most`` kills, each soon after a start of ``latest`` seconds; ``together`` with all its workers."""
         while True:
             process = start(study, str(self.folder), self.text, real=True)
-            process.join(self.rng.uniform(0.1, latest) if self.kills < most else None)
+            process.join(self.rng.uniform(0.1, latest / 2) if self.kills < most else None)
             if process.exitcode is not None:
                 assert process.exitcode == 0
                 return

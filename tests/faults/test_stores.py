@@ -19,6 +19,9 @@ from study_job import Hands, hold_the_law, mirrored, outcome, study
 
 from tuner.run.watcher import Silent
 from tuner.search.asktell import Search
+from tuner.search.store.advisory import Advisory
+from tuner.search.store.lock import study_lock
+from tuner.spec.errors import StudyLockedError
 
 
 @pytest.fixture(scope="module")
@@ -206,3 +209,39 @@ def test_a_server_away_for_a_minute_is_waited_for(
     expect(whole, url, tmp_path)
     assert seconds < 5
     figures(f"PostgreSQL stopped for 60 s at {moment.strip('_')}: nothing lost, on again {seconds:.1f} s after")
+
+
+def test_a_lock_is_taken_again_when_the_server_is_back(server: Any, url: str, tmp_path: Path) -> None:
+    """It dies with its session; nobody may begin to drive the study because of that."""
+    with study_lock(url, "s", tmp_path / "here") as renew:
+        server.stop()
+        renew()  # away: nobody can take it
+        server.start()
+        renew()
+        with pytest.raises(StudyLockedError, match="being run"), study_lock(url, "s", tmp_path / "there"):
+            pass
+
+
+def test_a_driver_that_lost_its_lock_to_another_leaves_it_the_study(server: Any, url: str, tmp_path: Path) -> None:
+    with study_lock(url, "s", tmp_path / "here") as renew:
+        server.stop()
+        server.start()
+        with (
+            study_lock(url, "s", tmp_path / "there"),  # another machine's, in the moment when it was free
+            pytest.raises(StudyLockedError, match="taken over by another driver"),
+        ):
+            renew()
+        with pytest.raises(StudyLockedError, match="taken over"):  # for good: the other one has changed the study
+            renew()
+
+
+def test_a_session_whose_line_was_cut_does_not_keep_the_lock_from_its_own_driver(url: str) -> None:
+    lock, former = Advisory(url, "s"), Advisory(url, "s")
+    former.take(0)
+    lock._session = former._session  # as if it were this one's, dead on our side alone
+    lock._connection.close()
+    assert lock.renew()
+    with pytest.raises(sqlalchemy.exc.OperationalError):
+        former._connection.execute(sqlalchemy.text("SELECT 1"))
+    former.close()
+    lock.close()

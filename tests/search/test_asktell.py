@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from typing import get_args
+import contextlib
+from typing import Any, get_args
 
 import pytest
+from optuna.trial import Trial
 
+from tuner.search import asktell
 from tuner.search.asktell import Search
 from tuner.search.kinds.pruners import PRUNERS
 from tuner.search.kinds.samplers import SAMPLERS, grid_points
 from tuner.search.store.storage import MEMORY_URL, open_storage
 from tuner.search.store.url import DEFAULT_URL
+from tuner.search.suggest import suggest
+from tuner.spec.dimensions.dimension import Dimension
 from tuner.spec.load import parse
 from tuner.spec.parts.settings import StudySettings
-from tuner.spec.records import Measurement, Outcome, Spent, State
+from tuner.spec.records import Measurement, Outcome, Spent, State, Value
 
 YAML = """
 name: s
@@ -170,3 +175,32 @@ def test_a_trial_without_its_values_gets_those_it_would_have_had() -> None:
     search.ask()
     search._study.ask()  # and then its driver died
     assert Search(parse(YAML), storage).unfinished() == both
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe", "bayes"])
+@pytest.mark.parametrize("chosen", [0, 1, 2])
+def test_trials_left_in_the_middle_of_their_values_get_the_others_as_they_would_have(
+    sampler: str, chosen: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was drawn before is drawn again. (Optuna's quasi-random sequence counts its points: it takes the next.)"""
+    spec = parse(YAML, overrides=[f"study.sampler={sampler}", "study.prior=none"])
+    whole, storage = Search(spec, open_storage(MEMORY_URL)), open_storage(MEMORY_URL)
+    both = [whole.ask(), whole.ask()]
+    for number in (0, 1):  # two drivers that died while they asked
+        search, values = Search(spec, storage), 0
+        monkeypatch.setattr(asktell, "suggest", suggest)
+        assert search.unfinished() == both[:number]
+
+        def cut(trial: Trial, path: str, dimension: Dimension, before: Any = None) -> Value:
+            nonlocal values
+            if values == chosen:
+                raise KeyboardInterrupt
+            values += 1
+            return suggest(trial, path, dimension, before)
+
+        monkeypatch.setattr(asktell, "suggest", cut)
+        with contextlib.suppress(KeyboardInterrupt):  # a point may have no more values than that
+            search.ask()
+        assert len(search._study.get_trials()) == number + 1
+    monkeypatch.setattr(asktell, "suggest", suggest)
+    assert Search(spec, storage).unfinished() == both

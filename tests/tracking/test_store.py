@@ -27,7 +27,9 @@ def test_the_environment_wins_then_the_yaml_then_mlflows_default(monkeypatch: py
 
 def test_passwords_are_not_shown() -> None:
     assert shown("postgresql://me:secret@host:5432/db?sslmode=off") == "postgresql://host:5432/db?sslmode=off"
-    assert shown("sqlite:///mlflow.db") == "sqlite:///mlflow.db"
+    assert shown("postgresql+psycopg://me:a@b@/db?host=/tmp/x@y") == "postgresql+psycopg:///db?host=/tmp/x@y"
+    for plain in ("sqlite:///mlflow.db", "sqlite:////a@b/mlflow.db", "mlruns", "file:///a@b"):
+        assert shown(plain) == plain
 
 
 @pytest.mark.parametrize(

@@ -124,8 +124,7 @@ class Search:
         self.spent = sum(1 for t in trials if t.state.is_finished() and not FREE & set(t.user_attrs))
 
     def _take_up(self, trial: FrozenTrial) -> Trial:
-        """A trial left running; what it was not yet given when its driver died is chosen as it would have been."""
-        self._study.sampler = build_sampler(self.spec, trial.number)
+        """A trial left running; ``_choose`` gives it what it had not been given yet when its driver died."""
         return Trial(self._study, trial._trial_id)
 
     def _hold_identity(self, fresh: bool) -> None:
@@ -237,7 +236,6 @@ class Search:
         trial = self._left_behind()
         if trial is None:
             number = self._asked
-            self._study.sampler = build_sampler(self.spec, number)
             if self._queued:  # a driver died between the two steps below
                 self._queued -= 1
             elif self._grid is not None:
@@ -295,7 +293,9 @@ class Search:
         return wanted(read_study(self._storage, self.spec.name), repeats.top, repeats.seeds)
 
     def _choose(self, trial: Trial) -> Asked:
-        point = self.spec.walk(lambda path, dim: suggest(trial, path, dim))
+        self._study.sampler = build_sampler(self.spec, trial.number)
+        before = trial.distributions  # none, unless it was left in the middle of this
+        point = self.spec.walk(lambda path, dim: suggest(trial, path, dim, before.get(path)))
         attributes = trial.user_attrs
         return Asked(trial.number, point, int(attributes[SEED]) if REPEAT in attributes else None)
 

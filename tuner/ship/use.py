@@ -74,16 +74,26 @@ def run_generate(desk: Desk, name: str, prompt: str, drawn: Sampling) -> None:
     """Stream the continuation of ``prompt`` to the terminal, the prompt first."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal that lacks a character shows another, and goes on
+    shown = harmless if sys.stdout.isatty() else str
     with opened(desk, name) as model:
         try:
-            sys.stdout.write(prompt)
+            sys.stdout.write(shown(prompt))
             for piece in model.stream(prompt, drawn):
-                sys.stdout.write(piece)
+                sys.stdout.write(shown(piece))
                 sys.stdout.flush()
             sys.stdout.write("\n")
             sys.stdout.flush()
         except BrokenPipeError:  # whoever reads has enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+_CONTROLS = {code: 0x2400 + code for code in range(0x20) if chr(code) not in "\n\t"}
+_CONTROLS |= {0x7F: 0x2421} | dict.fromkeys(range(0x80, 0xA0), 0xFFFD)
+
+
+def harmless(text: str) -> str:
+    """The text with a picture for each control character: one that a model has learned must not drive a terminal."""
+    return text.translate(_CONTROLS)
 
 
 def run_evaluate(console: Console, desk: Desk, name: str, data: str, as_json: bool) -> None:

@@ -108,7 +108,7 @@ def run_study(yaml: Path, overrides: list[str], storage: str | None, dry_run: bo
     from tuner.study.show.screen import Screen
 
     folder = RUNS / spec.name
-    with study_lock(url, spec.name, folder):
+    with study_lock(url, spec.name, folder) as renew:
         opened = open_storage(url, create=True)
         search = Search(spec, opened)
         claim(folder, search.id, uri)
@@ -118,6 +118,7 @@ def run_study(yaml: Path, overrides: list[str], storage: str | None, dry_run: bo
         search.hold_text(info.fingerprint)
         if old is not None and not search.begun:
             search = begin_with(console, spec, opened, old, info.fingerprint)
+        search.outage.renew = renew
         return _search(console, spec, search, info.vocab, folder, uri)
 
 

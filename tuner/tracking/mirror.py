@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,11 @@ from tuner.tracking.store import shown
 
 Say = Callable[[str], None]
 _LONGEST_WAIT_S = 30.0
+
+TRIES = 3
+"""So often the last records are tried: a store that was locked for a moment must not cost the user a command."""
+
+_PAUSE_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -61,7 +67,7 @@ class Mirror(threading.Thread):
             return dict(self._runs)
 
     def close(self, timeout: float) -> int:
-        """Let the thread try once more, for at most ``timeout`` seconds; the number of records left."""
+        """Let the thread try a few times more, for at most ``timeout`` seconds; the number of records left."""
         self._closing.set()
         self.join(timeout)
         self._abandoned = True
@@ -74,6 +80,7 @@ class Mirror(threading.Thread):
             self._take_up()
         with contextlib.ExitStack() as held:
             lock: FileLock | None = None
+            tries = 1
             while True:
                 last = self._closing.wait(self._wait_s())
                 if self._waiting:
@@ -84,8 +91,11 @@ class Mirror(threading.Thread):
                         self._failed(error)
                     else:
                         self._recovered()
-                if last:
+                if last and (not self._failures or tries >= TRIES or self._abandoned):
                     return
+                if last:
+                    tries += 1
+                    time.sleep(_PAUSE_S)
 
     def _wait_s(self) -> float:
         if not self._failures:

@@ -7,11 +7,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import sqlite3
 import warnings
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit
 
 from filelock import FileLock, Timeout
 
@@ -51,10 +52,10 @@ def location(configured: str | None = None) -> str:
 
 def shown(uri: str) -> str:
     """``uri`` without user and password: for screens and files."""
-    parts = urlsplit(uri)
-    if "@" not in parts.netloc:
-        return uri
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    scheme, mark, rest = uri.partition("://")
+    place = re.match(r"[^/?#]*", rest)
+    size = 0 if place is None else place.end()
+    return scheme + mark + rest[:size].rpartition("@")[2] + rest[size:]
 
 
 def connect(uri: str) -> Any:

@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from tuner.spec.disk import force, seal, sha256, unseal
+from tuner.spec.disk import force, note, seal, sha256, unseal
 from tuner.spec.errors import CheckpointError
 from tuner.spec.records import Measurement, Spent
 
@@ -83,7 +83,7 @@ def save(
             save_file(plain, temporary / WEIGHTS)
         with _named(temporary / STATE), (temporary / STATE).open("wb") as stream:  # torch's own writer hides the cause
             torch.save(dict(state), stream)
-        (temporary / SPEC).write_text(json.dumps(spec, indent=1, sort_keys=True))
+        note(temporary / SPEC, json.dumps(spec, indent=1, sort_keys=True))
         files = {name: sha256(temporary / name) for name in (WEIGHTS, STATE, SPEC)}
         manifest = {
             "format": 1,
@@ -94,7 +94,7 @@ def save(
         }
         for name in files:
             force(temporary / name)
-        (temporary / MANIFEST).write_text(json.dumps(seal(manifest), indent=1))
+        note(temporary / MANIFEST, json.dumps(seal(manifest), indent=1))
         force(temporary / MANIFEST)
         force(temporary)
         if final.exists():  # the same step again: a milestone after an interruption at its step

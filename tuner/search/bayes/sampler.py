@@ -70,7 +70,7 @@ class BayesSampler(BaseSampler):
     ) -> dict[str, Any]:
         if not search_space:
             return {}
-        others = [other for other in study.get_trials(deepcopy=False) if other.number != trial.number and other.params]
+        others = [other for other in study.get_trials(deepcopy=False) if other.number < trial.number and other.params]
         history = [one for one in map(seen, others) if one is not None]
         return dict(propose(self._spec, history, self._seed))
 

@@ -9,20 +9,44 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
-import sqlalchemy
 from filelock import FileLock, Timeout
 
-from tuner.search.store.storage import sqlite_file, store_errors
+from tuner.search.store.advisory import Advisory
+from tuner.search.store.storage import sqlite_file
 from tuner.spec.disk import note
 from tuner.spec.errors import StoreError, StudyLockedError
 
 
+class Lock(Protocol):
+    """True if it was taken. ``renew`` asks again after the store was away: False where another process has it now."""
+
+    def __bool__(self) -> bool: ...
+    def renew(self) -> bool: ...
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """A lock that no outage takes away: the kernel's, or none at all."""
+
+    taken: bool
+
+    def __bool__(self) -> bool:
+        return self.taken
+
+    def renew(self) -> bool:
+        return self.taken
+
+
 @contextlib.contextmanager
-def study_lock(url: str, study: str, folder: Path) -> Iterator[None]:
+def study_lock(url: str, study: str, folder: Path) -> Iterator[Callable[[], None]]:
     """Hold the right to drive ``study``; ``folder`` (runs/<study>) gets a note of who holds it.
+
+    Yields what is to be called when the store was away, and raises StudyLockedError if another driver has come.
 
     Raises:
         StudyLockedError: another driver has it; the sentence names its process where that is known.
@@ -30,22 +54,29 @@ def study_lock(url: str, study: str, folder: Path) -> Iterator[None]:
     """
     holder = folder / "driver.json"
     with contextlib.ExitStack() as held:
-        if not (
-            held.enter_context(_file(folder / "driver.lock")) and held.enter_context(store_lock(url, f"study.{study}"))
-        ):
+        here, lock = held.enter_context(_file(folder / "driver.lock")), None
+        if not here or not (lock := held.enter_context(store_lock(url, f"study.{study}"))):
             raise StudyLockedError(
                 f"study '{study}' is being run by another driver{_holder(holder)}; wait for it or stop it."
             )
+
+        def renew() -> None:
+            if not lock.renew():
+                raise StudyLockedError(
+                    f"study '{study}' was taken over by another driver while the trial store was away; it goes on "
+                    "there."
+                )
+
         note(holder, json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%H:%M")}))
         try:
-            yield
+            yield renew
         finally:
             holder.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
-def store_lock(url: str, name: str, wait: float = 0.0) -> Iterator[bool]:
-    """Hold the lock ``name`` of a store; False where another process still has it after ``wait`` seconds.
+def store_lock(url: str, name: str, wait: float = 0.0) -> Iterator[Lock]:
+    """Hold the lock ``name`` of a store; a false one where another process still has it after ``wait`` seconds.
 
     Raises:
         StoreError: the store cannot be reached, or its folder cannot be written.
@@ -53,12 +84,12 @@ def store_lock(url: str, name: str, wait: float = 0.0) -> Iterator[bool]:
     path = sqlite_file(url)
     if path is not None:
         with _file(path.parent / f".{path.name}.{name}.lock", wait) as taken:
-            yield taken
+            yield _Kept(taken)
     elif url.startswith("postgresql"):
         with _advisory(url, name, wait) as taken:
             yield taken
     else:
-        yield True
+        yield _Kept(True)
 
 
 @contextlib.contextmanager
@@ -82,18 +113,10 @@ def _file(path: Path, wait: float = 0.0) -> Iterator[bool]:
 
 
 @contextlib.contextmanager
-def _advisory(url: str, name: str, wait: float) -> Iterator[bool]:
-    with store_errors(url):
-        engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.pool.NullPool, isolation_level="AUTOCOMMIT")
-        connection = engine.connect()
-    with contextlib.closing(connection):
-        query = sqlalchemy.text("SELECT pg_try_advisory_lock(hashtextextended(:name, 0))")
-        until = time.monotonic() + wait
-        while not (taken := bool(connection.execute(query, {"name": f"tuner:{name}"}).scalar())):
-            if time.monotonic() >= until:
-                break
-            time.sleep(0.1)
-        yield taken
+def _advisory(url: str, name: str, wait: float) -> Iterator[Lock]:
+    with contextlib.closing(Advisory(url, name)) as lock:
+        lock.take(wait)
+        yield lock
 
 
 def _holder(path: Path) -> str:

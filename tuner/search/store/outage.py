@@ -22,11 +22,15 @@ _PAUSE = 0.5
 
 
 class Outage:
-    """Waits for a store; ``say`` hears when it goes and is back, ``hurried`` tells that nobody wants to wait."""
+    """Waits for a store; ``say`` hears when it goes and is back, ``hurried`` tells that nobody wants to wait.
+
+    ``renew`` is called before each further try: what the store has forgotten meanwhile, a lock, is taken again.
+    """
 
     def __init__(self) -> None:
         self.say: Callable[[str], None] = lambda sentence: None
         self.hurried: Callable[[], bool] = lambda: False
+        self.renew: Callable[[], None] = lambda: None
         self._since: float | None = None
 
     def wait(self, error: Exception) -> bool:
@@ -40,11 +44,13 @@ class Outage:
         if now - self._since > PATIENCE:
             return False
         time.sleep(_PAUSE)
+        self.renew()
         return True
 
     def over(self) -> None:
         """Hear that the store has answered."""
         if self._since is not None:
+            self.renew()
             self.say(f"the trial store is back after {time.monotonic() - self._since:.0f} s")
             self._since = None
 
