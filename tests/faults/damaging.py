@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
+
+from tuner.spec.records import Measurement, Spent
 
 
 class Dose(NamedTuple):
@@ -25,3 +28,12 @@ def damaged(data: bytes, dose: Dose) -> Iterator[bytes]:
         for at in rng.sample(places, min(len(places), rng.choice([1, 1, 1, 2, 4]))):
             changed[at] ^= rng.randrange(1, 256)
         yield bytes(changed)
+
+
+Told = Counter[str]
+"""What came of each damage: ``found``, or ``harmless`` where what was read is what was written."""
+
+
+def measurement(step: int, milestone: int | None = None) -> Measurement:
+    spent = Spent(step, step * 100, step * 1.5e6, step / 8)
+    return Measurement(spent, {"train_loss": 5 - step / 64, "val_loss": 4.5}, milestone, 1_700_000_000_000 + step)
