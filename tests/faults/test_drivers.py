@@ -85,7 +85,8 @@ def test_a_driver_killed_again_and_again_loses_and_doubles_nothing(
 ) -> None:
     studies = compare(kills, together, yaml(text_file), tmp_path, database)
     who = "the driver and all its workers at once" if together else "the driver"
-    figures(f"{who} killed {kills} times over {studies} studies: every value, weight and MLflow point once")
+    over = f"{studies} studies" if studies > 1 else "one study"
+    figures(f"{who} killed {kills} times over {over}: every value, weight and MLflow point once")
 
 
 @pytest.mark.faults
