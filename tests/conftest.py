@@ -15,7 +15,7 @@ import pytest
 import sqlalchemy
 from hypothesis import HealthCheck, settings
 
-# two tests run at once on two cores: threads that spin while they wait for each other take them from the other test
+# more tests run at once than there are cores, and threads that spin while they wait take those from the others
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # the machine is shared: how long an example takes says nothing about the code

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import subprocess
 import sys
 from pathlib import Path
-
-from typer.testing import CliRunner
-
-from tuner.cli.main import app
 
 TUNER = [sys.executable, "-m", "tuner.cli.main"]
 STUDY = [sys.executable, "-m", "tuner.study", "small.yaml"]
@@ -37,16 +32,6 @@ def run(folder: Path, *words: str | Path, **env: str) -> subprocess.CompletedPro
     return subprocess.run(
         [str(word) for word in words], cwd=folder, capture_output=True, text=True, timeout=120, env=clean | env
     )
-
-
-def ask(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """As ``run`` with TUNER, in this process: faster, for what only reads trials.
-
-    MLflow keeps a store by its relative path: a process may open one in one folder alone.
-    """
-    with contextlib.chdir(folder):
-        ended = CliRunner().invoke(app, words, catch_exceptions=False)
-    return subprocess.CompletedProcess(words, ended.exit_code, ended.stdout, ended.stderr)
 
 
 def finished(folder: Path, text: Path) -> Path:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from conftest_browser import Look
 from seen import Seen
-from small_study import TUNER, ask, finished, run
+from small_study import TUNER, finished, run
 
 from tuner.bench.pages.browser import serving
 from tuner.promotion.ledger import Ledger, Stage
@@ -30,7 +30,7 @@ def trained(done: Path) -> Any:
 
 def ranked(folder: Path) -> list[int]:
     """The trials' numbers, best first."""
-    told = json.loads(ask(folder, "trials", "small", "--json").stdout)
+    told = json.loads(run(folder, *TUNER, "trials", "small", "--json").stdout)
     return [row["number"] for row in told]
 
 

@@ -13,7 +13,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from small_study import STUDY, TUNER, ask, finished, run
+from small_study import STUDY, TUNER, finished, run
 
 PROMPT = "the cat "
 
@@ -34,7 +34,7 @@ def crowned(done: Path) -> Path:
 
 
 def worst(folder: Path) -> int:
-    listed = json.loads(ask(folder, "trials", "small", "--json").stdout)
+    listed = json.loads(run(folder, *TUNER, "trials", "small", "--json").stdout)
     return int(max(listed, key=lambda trial: trial["value"])["number"])
 
 
@@ -113,7 +113,7 @@ def test_the_same_again_writes_nothing(crowned: Path) -> None:
 
 
 def test_a_candidate_within_noise_is_a_tie(crowned: Path) -> None:
-    listed = json.loads(ask(crowned, "trials", "small", "--json").stdout)
+    listed = json.loads(run(crowned, *TUNER, "trials", "small", "--json").stdout)
     ended = run(crowned, *TUNER, "promote", "small", str(listed[1]["number"]), "--reason", "why not")
     assert ended.returncode == 6
     assert "a tie" in " ".join(ended.stdout.split())

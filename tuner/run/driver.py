@@ -14,7 +14,7 @@ from typing import Any
 
 from tuner.run.endings import Endings
 from tuner.run.fitting import Fitting
-from tuner.run.folder import trial_folder
+from tuner.run.folder import checkpoints_folder, trial_folder
 from tuner.run.hands.link import Alive, Exhausted, TrialJob
 from tuner.run.hands.workers import Died, Event, Workers
 from tuner.run.retention import Retention
@@ -196,9 +196,8 @@ class Driver:
             # one that ran before goes on as it was computed then, whatever memory is free today
             fitting = None if asked.number in self._recovered else self.fitting
             parts = None if fitting is None else fitting.parts(trial)
-            needed = 0 if self.fitting is None else self.fitting.files(trial)
             must = asked.seed is not None or asked.number in self._recovered
-            if not self._retention.admit(asked.number, needed, must, self.search.record):
+            if not self._retention.admit(asked.number, lambda: self._files(trial), must, self.search.record):
                 self._waiting.appendleft(asked)
                 return
         except StudyStoppedError as error:
@@ -213,6 +212,9 @@ class Driver:
         self._start(asked.number)
         if self._enough is not None and self._enough.spent:  # left running by a driver that is gone
             self._condemn(asked.number, self._enough.sentence)
+
+    def _files(self, trial: TrialSpec) -> int:
+        return 0 if self.fitting is None else self.fitting.files(trial)
 
     def _start(self, number: int) -> None:
         folder = trial_folder(self.folder, number)
@@ -291,7 +293,7 @@ class Driver:
         if (reason := self._condemned.pop(number, None)) and outcome.state is State.INTERRUPTED:
             outcome = replace(outcome, state=State.PRUNED, reason=reason)
         if outcome.checkpoint is not None:
-            folder = trial_folder(self.folder, number) / "checkpoints" / outcome.checkpoint
+            folder = checkpoints_folder(self.folder, number) / outcome.checkpoint
             outcome = replace(outcome, checkpoint=str(folder))
         if outcome.state is not State.INTERRUPTED:
             self._remember(running.asked, outcome, running.started, running.spec.as_data())

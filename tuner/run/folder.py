@@ -11,12 +11,17 @@ from typing import Any
 from tuner.spec.disk import note, seal, unseal
 from tuner.spec.errors import StoreError
 
-RECORD = "study.json"
+RECORD, CHECKPOINTS = "study.json", "checkpoints"
 
 
 def trial_folder(study: Path, number: int) -> Path:
     """``runs/<study>/<number>``: spool, checkpoints and error text of one trial."""
     return study / str(number)
+
+
+def checkpoints_folder(study: Path, number: int) -> Path:
+    """Where a trial's checkpoints are, as train/ puts them below its folder."""
+    return trial_folder(study, number) / CHECKPOINTS
 
 
 def claim(folder: Path, study_id: str, tracking: str | None) -> None:

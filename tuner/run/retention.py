@@ -8,14 +8,12 @@ import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tuner.run.folder import trial_folder
+from tuner.run.folder import CHECKPOINTS, checkpoints_folder, trial_folder
 from tuner.search.history import IMPORTED, QUEUED, RUNNING, StudyRecord
 from tuner.search.repeats import shippable
 from tuner.spec.budget import size_text
 from tuner.spec.disk import bytes_in, held
 from tuner.spec.errors import InfeasibleError, StudyStoppedError, TunerError
-
-CHECKPOINTS = "checkpoints"
 
 
 class Retention:
@@ -29,8 +27,8 @@ class Retention:
         self.study, self.keep, self.disk, self.crowded = study, keep, disk, False
         self._given: dict[int, int] = {}
 
-    def admit(self, number: int, needed: int, must: bool, record: Callable[[], StudyRecord]) -> bool:
-        """Give a trial ``needed`` bytes, for which spare checkpoints go; False where others must end first.
+    def admit(self, number: int, needed: Callable[[], int], must: bool, record: Callable[[], StudyRecord]) -> bool:
+        """Give a trial the bytes it needs, for which spare checkpoints go; False where others must end first.
 
         Raises:
             InfeasibleError: nobody else runs, and there is no room.
@@ -38,17 +36,18 @@ class Retention:
         """
         if self.disk is None:
             return True
-        given = {**self._given, number: needed}
+        given = {**self._given, number: needed()}
         if _taken(self.study, given) > self.disk:
             spare = _spare(self.study, record(), self.keep)
-            self.crowded = _taken(self.study, given) - sum(_bytes(self.study, one) for one in spare) > self.disk
-            while not self.crowded and spare and _taken(self.study, given) > self.disk:
-                _delete(self.study, spare.pop())
+            could_go = sum(bytes_in(checkpoints_folder(self.study, one)) for one in spare)
+            self.crowded = _taken(self.study, given) - could_go > self.disk
+            if not self.crowded:
+                _make_room(self.study, spare, self.disk, given)
         if not self.crowded:
             self._given = given
         elif not self._given:
             self.crowded = False
-            raise _no_room(needed, self.disk, must)
+            raise _no_room(given[number], self.disk, must)
         return not self.crowded
 
     def leave(self, number: int) -> None:
@@ -72,9 +71,7 @@ def retain_best(
     spare = _spare(study, record, keep)
     if disk is None:
         return []
-    while (used := _taken(study, given or {})) > disk and spare:
-        _delete(study, spare.pop())
-    if used > disk:
+    if (used := _make_room(study, spare, disk, given or {})) > disk:
         return [
             f"{study} holds {used / 1e9:.2f} GB of checkpoints, above study.disk ({disk / 1e9:.2f} GB), though only "
             "the best, the promoted and the running trials are kept; raise the cap or make the models smaller."
@@ -103,6 +100,13 @@ def _spare(study: Path, record: StudyRecord, keep: int) -> list[int]:
     return [number for number in others if not held(trial_folder(study, number))]
 
 
+def _make_room(study: Path, spare: list[int], disk: int, given: Mapping[int, int]) -> int:
+    """Delete of the spare, the last first, until all fits under ``disk`` bytes; what is taken then."""
+    while (used := _taken(study, given)) > disk and spare:
+        _delete(study, spare.pop())
+    return used
+
+
 def _taken(study: Path, given: Mapping[int, int]) -> int:
     """Bytes of all checkpoints, those of running trials as they were given or, if that is more, as they are."""
     found = {place.parent.name: bytes_in(place) for place in study.glob(f"*/{CHECKPOINTS}")}
@@ -111,11 +115,6 @@ def _taken(study: Path, given: Mapping[int, int]) -> int:
     return sum(found.values())
 
 
-def _bytes(study: Path, number: int) -> int:
-    return bytes_in(trial_folder(study, number) / CHECKPOINTS)
-
-
 def _delete(study: Path, number: int) -> None:
-    folder = trial_folder(study, number)
-    if not held(folder):
-        shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+    if not held(trial_folder(study, number)):
+        shutil.rmtree(checkpoints_folder(study, number), ignore_errors=True)

@@ -44,7 +44,6 @@ def sync_studies(name: str | None, tracking: str | None, store: str, runs: Path 
 
 def _link(folder: Path, uri: str, store: str) -> None:
     """Have the study's trials name the runs that were made for them just now; the folder may be another store's."""
-    found = {trial: read_cursor(path, uri).run for trial, path in trial_folders(folder)}
+    known = {n: run for n, path in trial_folders(folder) if (run := read_cursor(path, uri).run) is not None}
     with suppress(StoreError):  # that the runs are there is what was asked for
-        known = {trial: run for trial, run in found.items() if run is not None}
         name_runs(open_storage(store), store, folder.name, owner_of(folder), known)

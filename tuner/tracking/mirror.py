@@ -91,9 +91,9 @@ class Mirror(threading.Thread):
                         self._failed(error)
                     else:
                         self._recovered()
-                if last and (not self._failures or tries >= TRIES or self._abandoned):
-                    return
                 if last:
+                    if not self._failures or tries >= TRIES or self._abandoned:
+                        return
                     tries += 1
                     time.sleep(_PAUSE_S)
 

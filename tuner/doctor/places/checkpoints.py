@@ -13,7 +13,7 @@ from pathlib import Path
 from tuner.analysis.words import size
 from tuner.doctor.findings import Case, Finding, Mend, Place, some
 from tuner.doctor.places.folder import ended, foreign, own
-from tuner.run.folder import trial_folder
+from tuner.run.folder import checkpoints_folder, trial_folder
 from tuner.run.retention import retain_best
 from tuner.search.history import RUNNING, TrialRecord
 from tuner.spec.disk import bytes_in, held, hold
@@ -30,7 +30,7 @@ def whole(case: Case) -> Iterator[Finding]:
         return
     expected: set[int] | None = None
     for trial in own(case):
-        root = _root(case, trial.number)
+        root = checkpoints_folder(case.folder, trial.number)
         if trial.state == RUNNING and case.driven:
             continue
         hashes = {}
@@ -61,9 +61,9 @@ def beyond(case: Case) -> Iterator[Finding]:
     """What lies there that the study's own rule would delete."""
     if foreign(case) or case.driven or not case.folder.is_dir():
         return
-    there = [t.number for t in ended(case) if any(_root(case, t.number).glob("*"))]
+    there = [t.number for t in ended(case) if any(checkpoints_folder(case.folder, t.number).glob("*"))]
     if extra := set(there) - kept(case):
-        bytes_ = size(sum(bytes_in(_root(case, number)) for number in extra))
+        bytes_ = size(sum(bytes_in(checkpoints_folder(case.folder, number)) for number in extra))
         settings = StudySpec.stored(case.record.spec).study
         rule = f"study.keep ({settings.keep})" + ("" if settings.disk is None else f" and study.disk ({settings.disk})")
         yield Finding(
@@ -105,15 +105,15 @@ def kept(case: Case, certainly: bool = False) -> set[int]:
     with tempfile.TemporaryDirectory(prefix="tuner-doctor-") as place:
         shadow = Path(place)
         for trial in own(case):
-            folder = trial_folder(shadow, trial.number)
-            (folder / "checkpoints").mkdir(parents=True)
-            with (folder / "checkpoints" / "all").open("wb") as file:
-                file.truncate(1 if certainly else bytes_in(_root(case, trial.number)))
+            folder = checkpoints_folder(shadow, trial.number)
+            folder.mkdir(parents=True)
+            with (folder / "all").open("wb") as file:
+                file.truncate(1 if certainly else bytes_in(checkpoints_folder(case.folder, trial.number)))
             if held(trial_folder(case.folder, trial.number)):
-                hold(folder)
+                hold(folder.parent)
         disk = 0 if certainly and settings.disk is not None else settings.disk
         retain_best(shadow, case.record, settings.keep, disk)
-        return {trial.number for trial in own(case) if (trial_folder(shadow, trial.number) / "checkpoints").is_dir()}
+        return {trial.number for trial in own(case) if checkpoints_folder(shadow, trial.number).is_dir()}
 
 
 def counted(case: Case) -> int:
@@ -132,10 +132,6 @@ def _instead(case: Case, trial: TrialRecord, folder: Path) -> str:
 
 def _again(case: Case, trial: TrialRecord) -> str:
     return f"bring it back from a copy, or train it again: `tuner enqueue {case.name} --like {trial.number}`"
-
-
-def _root(case: Case, number: int) -> Path:
-    return trial_folder(case.folder, number) / "checkpoints"
 
 
 def _touched(path: Path) -> float:

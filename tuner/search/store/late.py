@@ -4,24 +4,14 @@ Written with the study, because an ended trial can be changed no more.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from optuna.storages import BaseStorage
 
 from tuner.search.store.storage import store_errors
-from tuner.spec.errors import StoreError
 
 LATE_RUN = "mlflow_run:"
 """Begins the study attribute that has a trial's MLflow run, by number, where that was known too late for the trial."""
-
-
-@contextlib.contextmanager
-def _of(study: str) -> Iterator[None]:
-    try:
-        yield
-    except KeyError:  # Optuna's, for want of the study
-        raise StoreError(f"the trial store has no study '{study}'.") from None
 
 
 def name_runs(storage: BaseStorage, url: str, study: str, owner: str | None, runs: Mapping[int, str]) -> dict[int, str]:
@@ -30,10 +20,13 @@ def name_runs(storage: BaseStorage, url: str, study: str, owner: str | None, run
     None of a study whose id is not ``owner``, that of the study the runs were made for (None: not known, so any).
 
     Raises:
-        StoreError: there is no such study, or the store at ``url`` refuses.
+        StoreError: the store at ``url`` refuses.
     """
-    with store_errors(url), _of(study):
-        key = storage.get_study_id_from_name(study)
+    with store_errors(url):
+        try:
+            key = storage.get_study_id_from_name(study)
+        except KeyError:  # Optuna's, for want of the study: nothing to name
+            return {}
         attributes = storage.get_study_user_attrs(key)
         if owner not in (None, attributes.get("id")):
             return {}

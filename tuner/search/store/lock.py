@@ -86,8 +86,9 @@ def store_lock(url: str, name: str, wait: float = 0.0) -> Iterator[Lock]:
         with _file(path.parent / f".{path.name}.{name}.lock", wait) as taken:
             yield _Kept(taken)
     elif url.startswith("postgresql"):
-        with _advisory(url, name, wait) as taken:
-            yield taken
+        with contextlib.closing(Advisory(url, name)) as lock:
+            lock.take(wait)
+            yield lock
     else:
         yield _Kept(True)
 
@@ -110,13 +111,6 @@ def _file(path: Path, wait: float = 0.0) -> Iterator[bool]:
         yield True
     finally:
         lock.release()
-
-
-@contextlib.contextmanager
-def _advisory(url: str, name: str, wait: float) -> Iterator[Lock]:
-    with contextlib.closing(Advisory(url, name)) as lock:
-        lock.take(wait)
-        yield lock
 
 
 def _holder(path: Path) -> str:
