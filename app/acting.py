@@ -5,6 +5,7 @@ The deeds are promotion's and run.control's; nothing is drawn here.
 from __future__ import annotations
 
 import ipaddress
+import os
 from pathlib import Path
 
 import streamlit as st
@@ -21,12 +22,13 @@ def refusal() -> str:
     """Why nothing can be changed from these pages, in a sentence; empty where it can.
 
     A dashboard that others can reach is read-only until they say who they are; where a login is configured it is
-    always asked for.
+    always asked for. In a container it is bound to every address and reached by one port: TUNER_DASHBOARD_PRIVATE=1
+    says that only this machine's accounts reach that port.
     """
     if login_configured():
         return "" if _user() else "Log in (top of the page) to change anything; reading is free."
     address = st.get_option("server.address")
-    if address and _loopback(str(address)):
+    if (address and _loopback(str(address))) or os.environ.get("TUNER_DASHBOARD_PRIVATE") == "1":
         return ""
     where = f"bound to {address}" if address else "bound to every address of this machine"
     return (

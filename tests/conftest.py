@@ -10,10 +10,14 @@ import uuid
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy
 from hypothesis import HealthCheck, settings
+
+from tuner.search.store import storage
+from tuner.search.store.url import DEFAULT_URL
 
 # more tests run at once than there are cores, and threads that spin while they wait take those from the others
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -55,13 +59,32 @@ def _postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-def postgres(_postgres: str) -> str:
-    """The URL of a new, empty database in a real PostgreSQL."""
+def postgres(_postgres: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The URL of a new, empty database in a real PostgreSQL; stores that are opened there are closed at the end."""
+    opened: list[Any] = []
+    monkeypatch.setattr(storage, "_rdb", _remembering(storage._rdb, opened))
     name = f"test_{uuid.uuid4().hex}"
     engine = sqlalchemy.create_engine(_postgres, isolation_level="AUTOCOMMIT", poolclass=sqlalchemy.pool.NullPool)
     with engine.connect() as connection:
         connection.execute(sqlalchemy.text(f"CREATE DATABASE {name}"))
-    return sqlalchemy.engine.make_url(_postgres).set(database=name).render_as_string(hide_password=False)
+    yield sqlalchemy.engine.make_url(_postgres).set(database=name).render_as_string(hide_password=False)
+    for one in opened:
+        one.remove_session()
+        one._backend.engine.dispose()
+
+
+def _remembering(make: Callable[..., Any], made: list[Any]) -> Callable[..., Any]:
+    def remembered(*words: Any, **how: Any) -> Any:
+        made.append(make(*words, **how))
+        return made[-1]
+
+    return remembered
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest) -> str:
+    """The URL of a trial store that is not made yet: a file in the test's folder, and a real PostgreSQL."""
+    return DEFAULT_URL if request.param == "sqlite" else str(request.getfixturevalue("postgres"))
 
 
 FIGURES = "figures"

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
-TUNER = [sys.executable, "-m", "tuner.cli.main"]
-STUDY = [sys.executable, "-m", "tuner.study", "small.yaml"]
+from commands import STUDY, run
 
 
 def yaml(text: Path) -> str:
@@ -25,13 +21,6 @@ space:
 study: {{trials: 3, milestones: 2, sampler: grid, pruner: none, workers: 2, keep: 3, samples: 0}}
 promotion: {{model: tiny, test_tokens: 4000}}
 """
-
-
-def run(folder: Path, *words: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
-    clean = {k: v for k, v in os.environ.items() if k not in ("MLFLOW_TRACKING_URI", "TUNER_STORAGE", "TUNER_ACTOR")}
-    return subprocess.run(
-        [str(word) for word in words], cwd=folder, capture_output=True, text=True, timeout=120, env=clean | env
-    )
 
 
 def finished(folder: Path, text: Path) -> Path:

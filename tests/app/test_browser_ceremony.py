@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import TUNER, run
 from conftest_browser import Look
 from seen import Seen
-from small_study import TUNER, finished, run
+from small_study import finished
 
 from tuner.bench.pages.browser import serving
 from tuner.promotion.ledger import Ledger, Stage

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from hurting import RUNS, URL, Ask, Told
 from small_study import finished
 
@@ -15,7 +17,15 @@ from tuner.doctor.command import run_doctor
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory, text_file: Path) -> Path:
-    return finished(tmp_path_factory.mktemp("study"), text_file)
+    """Trained by the first of the test processes that needs it; each works on copies."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "doctor"
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "whole").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            (finished(folder, text_file) / "whole").touch()
+    return folder
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import TUNER, run
 from hurting import RUNS, SMALL, URL, Ask, files, flip, keep, store, told
-from small_study import TUNER, run
 
 from tuner.doctor import visit
 from tuner.doctor.command import run_doctor

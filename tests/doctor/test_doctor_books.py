@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from commands import TUNER, run
 from hurting import RUNS, SMALL, URI, URL, Ask, entry, mlflow_store, store, unname
 from optuna.study import StudyDirection
-from small_study import TUNER, run
 
 from tuner.promotion.ledger import Ledger, Stage
 from tuner.promotion.truth import CHAMPION

@@ -19,7 +19,7 @@ from tuner.search.store.lock import study_lock
 from tuner.search.store.storage import open_storage
 from tuner.spec.errors import StoreError, StudyLockedError
 from tuner.spec.load import parse
-from tuner.spec.records import Measurement, Outcome, State
+from tuner.spec.records import Measurement, Origin, Outcome, State
 from tuner.spec.trial import TrialSpec
 from tuner.tracking.mlflow import CURSOR, Cursor, read_cursor, write_cursor
 from tuner.tracking.spool import SPOOL, Finish, Record, Resume, Spool, Start, Tags, encode, read_spool
@@ -120,12 +120,12 @@ def driver(folder: Path, dose: Dose) -> Told:
 def owner(folder: Path, dose: Dose) -> Told:
     """Whose folder it is: a damaged note says nothing, and its study writes it anew."""
     told: Told = Counter()
-    claim(folder, "1234-abcd", URI)
+    claim(folder, Origin("1234-abcd"), URI)
     whole = (folder / "study.json").read_bytes()
     for data in damaged(whole, dose):
         (folder / "study.json").write_bytes(data)
         assert tracking_of(folder) in (None, URI)
-        claim(folder, "1234-abcd", URI)
+        claim(folder, Origin("1234-abcd"), URI)
         assert (folder / "study.json").read_bytes() == whole
         told["found"] += 1
     return told

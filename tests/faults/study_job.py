@@ -71,7 +71,7 @@ def study(folder: str, yaml: str = YAML, url: str = URL, real: bool = False, pat
     with study_lock(url, spec.name, runs) as renew:
         search = Search(spec, open_storage(url, create=True))
         search.outage.renew = renew
-        folders.claim(runs, search.id, URI)
+        folders.claim(runs, search.origin, URI)
         tracker = StudyTracker(runs, spec.name, URI, lambda sentence: None, interval=0.01)
         hands: Hands | LocalWorkers = LocalWorkers(["cpu", "cpu"], threads=1) if real else Hands(2)
         clock = hands.clock if isinstance(hands, Hands) else time.monotonic

@@ -18,7 +18,9 @@ import pytest
 from crashing import start
 
 from tuner.search.asktell import Search
+from tuner.search.history import read_study
 from tuner.search.store.storage import open_storage
+from tuner.spec.errors import StoreError
 from tuner.spec.load import parse
 from tuner.tracking.store import connect, create
 
@@ -40,17 +42,29 @@ def open_mlflow(folder: str, together: Any) -> None:
     assert [one.name for one in connect("sqlite:///mlflow.db").search_experiments()] == ["Default"]
 
 
+def open_server(url: str, together: Any) -> None:
+    """Open the trial store on a server, and use it."""
+    together.wait(60)
+    Search(parse("name: crowd"), open_storage(url, create=True)).ask()
+
+
+def make_on_server(url: str, begun: str) -> None:
+    Path(begun).touch()
+    open_storage(url, create=True)
+
+
 def make(folder: str) -> None:
     os.chdir(folder)
     Path("begun").touch()
     open_storage("sqlite:///tuner.db", create=True)
 
 
-def crowd(job: Callable[[str, Any], None], folder: Path) -> list[int | None]:
+def crowd(job: Callable[[str, Any], None], place: Path | str) -> list[int | None]:
     """Sixteen processes do ``job`` at the same moment; their exit codes."""
-    folder.mkdir()
+    if isinstance(place, Path):
+        place.mkdir()
     together = get_context("forkserver").Barrier(CROWD)
-    processes = [start(job, str(folder), together) for _ in range(CROWD)]
+    processes = [start(job, str(place), together) for _ in range(CROWD)]
     for process in processes:
         process.join()
     return [process.exitcode for process in processes]
@@ -139,6 +153,36 @@ def test_sixteen_processes_twenty_times_make_one_trial_store_each_time(
 ) -> None:
     crowds(tmp_path, 20)
     figures("20 times 16 processes open an empty trial store at once: 0 failures, one whole store each time")
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(300)
+def test_sixteen_processes_and_kills_make_one_store_on_a_server(
+    postgres: str, tmp_path: Path, figures: Callable[[str], None]
+) -> None:
+    for number in range(5):
+        url = f"{postgres}&options=-csearch_path%3Dcrowd{number}"
+        assert crowd(open_server, url) == [0] * CROWD
+        assert len(read_study(open_storage(url), "crowd").trials) == CROWD
+    rng, unfinished = random.Random(8), 0
+    for number in range(20):
+        url = f"{postgres}&options=-csearch_path%3Dkilled{number}"
+        process = start(make_on_server, url, str(tmp_path / str(number)))
+        while not (tmp_path / str(number)).exists():
+            process.join(0.001)
+        process.join(rng.uniform(0.0, 0.4))
+        process.kill()
+        process.join()
+        try:
+            open_storage(url)
+        except StoreError:
+            unfinished += 1
+        Search(parse("name: after"), open_storage(url, create=True)).ask()
+    assert unfinished >= 5, "kills in the middle"
+    figures(
+        "5 times 16 processes open an empty store on PostgreSQL at once: 0 failures; 20 kills while one is made: "
+        f"{unfinished} left it unfinished, and the next opener made it whole"
+    )
 
 
 @pytest.mark.faults

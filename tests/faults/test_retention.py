@@ -26,7 +26,8 @@ from tuner.run.watcher import Silent
 from tuner.search.asktell import Search
 from tuner.search.history import StudyRecord, TrialRecord
 from tuner.search.repeats import REPEAT, winner
-from tuner.search.store.storage import MEMORY_URL, open_storage
+from tuner.search.store.address import MEMORY_URL
+from tuner.search.store.storage import open_storage
 from tuner.spec.disk import bytes_in, hold
 from tuner.spec.errors import StudyStoppedError
 from tuner.spec.load import parse

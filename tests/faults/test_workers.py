@@ -23,7 +23,8 @@ from tuner.run.hands.fake import FakeWorkers
 from tuner.run.hands.link import Alive, Message, PipeLink, TrialJob
 from tuner.run.hands.workers import Died, Event
 from tuner.search.asktell import Search
-from tuner.search.store.storage import MEMORY_URL, open_storage
+from tuner.search.store.address import MEMORY_URL
+from tuner.search.store.storage import open_storage
 from tuner.spec.load import parse
 from tuner.spec.records import Measurement, Spent, Verdict
 from tuner.tracking.base import NullTracker

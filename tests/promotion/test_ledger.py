@@ -9,33 +9,16 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from histories import ENTRY
 
-from tuner.promotion.gates import Answer, Result
-from tuner.promotion.ledger import Entry, Ledger, Stage
+from tuner.promotion.ledger import Ledger, Stage
 from tuner.spec.errors import StoreError
 
-ENTRY = Entry(
-    actor="me@here",
-    model="base",
-    action="promote",
-    stage=Stage.INTENT,
-    before=None,
-    after=1,
-    record="r1",
-    reason="it is 'better'; ümlaut",
-    overridden=("better",),
-    answers=(Answer("better", Result.FAIL, "a tie"),),
-    candidate={"trial": 3, "value": 1.5},
-)
 
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "postgresql":
-        return str(request.getfixturevalue("postgres"))
-    path = tmp_path / "tuner.db"
-    sqlite3.connect(path).execute("CREATE TABLE other (x)").close()
-    return f"sqlite:///{path}"
+@pytest.fixture(autouse=True)
+def _store() -> None:
+    """A store that is there, but for the ledger."""
+    sqlite3.connect("tuner.db").execute("CREATE TABLE other (x)").close()
 
 
 def test_rows_come_back_as_written(url: str) -> None:
@@ -75,7 +58,6 @@ def test_no_statement_changes_what_is_written(url: str, statement: str) -> None:
 
 def test_a_row_changed_behind_the_databases_back_shows(tmp_path: Path) -> None:
     path = tmp_path / "tuner.db"
-    sqlite3.connect(path).execute("CREATE TABLE other (x)").close()
     ledger = Ledger(f"sqlite:///{path}")
     rows = [ledger.write(replace(ENTRY, reason=f"reason {n}")) for n in range(3)]
     with sqlite3.connect(path) as database:
@@ -106,4 +88,4 @@ def test_processes_that_begin_at_once_lose_no_row(url: str) -> None:
 
 def test_without_a_store_there_is_no_ledger(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="run a study first"):
-        Ledger(f"sqlite:///{tmp_path}/tuner.db")
+        Ledger(f"sqlite:///{tmp_path}/none.db")

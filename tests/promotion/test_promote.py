@@ -13,7 +13,8 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from small_study import STUDY, TUNER, finished, run
+from commands import STUDY, TUNER, run
+from small_study import finished
 
 PROMPT = "the cat "
 

@@ -17,7 +17,8 @@ from tuner.run.hands.fake import FakeWorkers
 from tuner.run.hands.link import Exhausted, Message, TrialJob
 from tuner.run.hands.workers import Died
 from tuner.search.asktell import Search
-from tuner.search.store.storage import MEMORY_URL, open_storage
+from tuner.search.store.address import MEMORY_URL
+from tuner.search.store.storage import open_storage
 from tuner.spec.errors import StoreError, StudyStoppedError
 from tuner.spec.load import parse
 from tuner.spec.records import Measurement, Outcome, Point, Preparing, Spent, Started, State

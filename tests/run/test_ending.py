@@ -16,7 +16,8 @@ from tuner.search.asktell import Search
 from tuner.search.ending import spent, stale
 from tuner.search.fork import fork
 from tuner.search.history import IMPORTED
-from tuner.search.store.storage import MEMORY_URL, open_storage
+from tuner.search.store.address import MEMORY_URL
+from tuner.search.store.storage import open_storage
 from tuner.spec.errors import SpecError
 from tuner.spec.load import parse
 from tuner.spec.trial import TrialSpec

@@ -15,7 +15,8 @@ from tuner.run.retention import retain_best
 from tuner.search.asktell import Search
 from tuner.search.fork import Forked, fork
 from tuner.search.history import IMPORTED
-from tuner.search.store.storage import MEMORY_URL, open_storage
+from tuner.search.store.address import MEMORY_URL
+from tuner.search.store.storage import open_storage
 from tuner.spec.errors import SpecError, StoreError
 from tuner.spec.load import parse
 from tuner.spec.records import Measurement, Outcome, Spent, State

@@ -15,7 +15,8 @@ from tuner.run.driver import Ending
 from tuner.run.hands.landscape import SimulatedWorkers
 from tuner.search.history import StudyRecord, TrialRecord
 from tuner.search.repeats import REPEAT, standings, wanted, winner
-from tuner.search.store.storage import MEMORY_URL, open_storage
+from tuner.search.store.address import MEMORY_URL
+from tuner.search.store.storage import open_storage
 from tuner.spec.errors import SpecError
 from tuner.spec.load import parse
 

@@ -12,8 +12,8 @@ from tuner.search import asktell
 from tuner.search.asktell import Search
 from tuner.search.kinds.pruners import PRUNERS
 from tuner.search.kinds.samplers import SAMPLERS, grid_points
-from tuner.search.store.storage import MEMORY_URL, open_storage
-from tuner.search.store.url import DEFAULT_URL
+from tuner.search.store.address import MEMORY_URL
+from tuner.search.store.storage import open_storage
 from tuner.search.suggest import suggest
 from tuner.spec.dimensions.dimension import Dimension
 from tuner.spec.load import parse
@@ -48,11 +48,11 @@ def test_inactive_dimensions_are_not_in_the_point() -> None:
         assert ("optim.muon.lr" in point) == (point["optim.kind"] == "muon")
 
 
-def test_a_reopened_study_goes_on_with_the_same_points_and_numbers() -> None:
-    first = Search(parse(YAML), open_storage(DEFAULT_URL, create=True))
+def test_a_reopened_study_goes_on_with_the_same_points_and_numbers(url: str) -> None:
+    first = Search(parse(YAML), open_storage(url, create=True))
     asked = [first.ask() for _ in range(3)]
     first.report(1, measured(1, 2.0))
-    again = Search(parse(YAML), open_storage(DEFAULT_URL))
+    again = Search(parse(YAML), open_storage(url))
     assert again.unfinished() == asked
     assert again.left
     again.report(1, measured(1, 2.0))
@@ -76,8 +76,8 @@ def test_the_choice_depends_on_history_and_number_alone() -> None:
         search.tell(number, Outcome(State.COMPLETE), float(number % 5))
 
 
-def test_a_verdict_is_given_again_after_a_crash() -> None:
-    storage = open_storage(MEMORY_URL)
+def test_a_verdict_is_given_again_after_a_crash(url: str) -> None:
+    storage = open_storage(url, create=True)
     search = Search(parse(YAML), storage)
     for number in range(6):
         search.ask()
@@ -105,8 +105,8 @@ def test_the_last_milestone_is_never_pruned() -> None:
     ("state", "stored"),
     [(State.PRUNED, "PRUNED"), (State.DIVERGED, "PRUNED"), (State.INFEASIBLE, "PRUNED"), (State.FAILED, "FAIL")],
 )
-def test_states_are_told_so_that_samplers_learn_from_them(state: State, stored: str) -> None:
-    storage = open_storage(MEMORY_URL)
+def test_states_are_told_so_that_samplers_learn_from_them(url: str, state: State, stored: str) -> None:
+    storage = open_storage(url, create=True)
     search = Search(parse(YAML), storage)
     search.ask()
     search.tell(0, Outcome(state, "why"))
@@ -118,8 +118,8 @@ def test_states_are_told_so_that_samplers_learn_from_them(state: State, stored: 
     assert search.spent == (state is not State.INFEASIBLE)
 
 
-def test_run_ids_are_kept_whenever_they_become_known() -> None:
-    search = Search(parse(YAML), open_storage(MEMORY_URL))
+def test_run_ids_are_kept_whenever_they_become_known(url: str) -> None:
+    search = Search(parse(YAML), open_storage(url, create=True))
     search.ask()
     search.ask()
     search.link_runs({0: "early"})
@@ -156,9 +156,9 @@ def test_a_full_disk_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
         search.ask()
 
 
-def test_a_grid_misses_and_doubles_nothing_when_a_driver_dies_between_queue_and_ask() -> None:
+def test_a_grid_misses_and_doubles_nothing_when_a_driver_dies_between_queue_and_ask(url: str) -> None:
     spec = parse("name: g\nspace: {model.depth: {int: [1, 4]}}\nstudy: {sampler: grid}")
-    storage = open_storage(MEMORY_URL)
+    storage = open_storage(url, create=True)
     Search(spec, storage).ask()
     Search(spec, storage)._study.enqueue_trial({"model.depth": 2})
     search = Search(spec, storage)
@@ -167,10 +167,10 @@ def test_a_grid_misses_and_doubles_nothing_when_a_driver_dies_between_queue_and_
     assert sorted(str(trial.point["model.depth"]) for trial in search.record().trials) == ["1", "2", "3", "4"]
 
 
-def test_a_trial_without_its_values_gets_those_it_would_have_had() -> None:
+def test_a_trial_without_its_values_gets_those_it_would_have_had(url: str) -> None:
     whole = Search(parse(YAML), open_storage(MEMORY_URL))
     both = [whole.ask(), whole.ask()]
-    storage = open_storage(MEMORY_URL)
+    storage = open_storage(url, create=True)
     search = Search(parse(YAML), storage)
     search.ask()
     search._study.ask()  # and then its driver died

@@ -21,7 +21,8 @@ from tuner.search.bayes.forecast import NEEDED, forecast
 from tuner.search.bayes.prior import cost, guesses, step_law
 from tuner.search.bayes.process import Process
 from tuner.search.bayes.propose import Seen, first_guess, possible, propose, startup
-from tuner.search.store.storage import MEMORY_URL, open_storage
+from tuner.search.store.address import MEMORY_URL
+from tuner.search.store.storage import open_storage
 from tuner.spec.budget import Budget
 from tuner.spec.errors import SpecError
 from tuner.spec.load import parse

@@ -25,7 +25,8 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from tuner.search.asktell import Search
 from tuner.search.history import LATE_RUN, fanova_importance, parameter_importance, read_study
 from tuner.search.store import reader
-from tuner.search.store.storage import MEMORY_URL, open_storage
+from tuner.search.store.address import MEMORY_URL
+from tuner.search.store.storage import open_storage
 from tuner.search.store.url import DEFAULT_URL
 from tuner.spec.errors import StoreError
 from tuner.spec.load import parse
@@ -82,9 +83,8 @@ def trials(draw: Any) -> FrozenTrial:
     return made
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def storage(request: pytest.FixtureRequest) -> Iterator[BaseStorage]:
-    url = DEFAULT_URL if request.param == "sqlite" else str(request.getfixturevalue("postgres"))
+@pytest.fixture
+def storage(url: str) -> Iterator[BaseStorage]:
     opened: Any = open_storage(url, create=True)
     yield opened
     opened._backend.remove_session()

@@ -13,21 +13,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tuner.search.asktell import Search
 from tuner.search.history import read_study, study_names
+from tuner.search.store.address import MEMORY_URL, sqlite_file
 from tuner.search.store.lock import study_lock
-from tuner.search.store.storage import MEMORY_URL, open_storage, sqlite_file
+from tuner.search.store.storage import open_storage
 from tuner.search.store.url import DEFAULT_URL, storage_url
 from tuner.spec.errors import StoreError, StudyLockedError
 from tuner.spec.load import parse
 
-OPEN = (
-    "from tuner.search.store.storage import open_storage; from tuner.search.store.url import DEFAULT_URL;"
-    "open_storage(DEFAULT_URL, create=True); print('open')"
-)
+OPEN = "from tuner.search.store.storage import open_storage; open_storage({url!r}, create=True); print('open')"
 
 
 def starts(count: int, code: str) -> list[subprocess.Popen[str]]:
@@ -42,16 +41,18 @@ def integrity(path: str = "tuner.db") -> str:
         return str(store.execute("PRAGMA integrity_check").fetchone()[0])
 
 
-def test_six_processes_at_once_make_one_store() -> None:
-    results = [process.communicate(timeout=60) for process in starts(6, OPEN)]
+def test_six_processes_at_once_make_one_store(url: str) -> None:
+    results = [process.communicate(timeout=60) for process in starts(6, OPEN.format(url=url))]
     assert [out for out, _ in results] == ["open\n"] * 6, results
-    assert integrity() == "ok"
-    assert not list(Path().glob(".tuner.db.new*"))
+    assert study_names(open_storage(url)) == []
+    if url == DEFAULT_URL:
+        assert integrity() == "ok"
+        assert not list(Path().glob(".tuner.db.new*"))
 
 
 @pytest.mark.parametrize("delay", [0.5, 0.7, 0.9])
 def test_a_kill_during_creation_leaves_none_or_a_whole_store(delay: float) -> None:
-    (process,) = starts(1, OPEN)
+    (process,) = starts(1, OPEN.format(url=DEFAULT_URL))
     time.sleep(delay)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
@@ -66,10 +67,31 @@ def test_sqlite_is_in_wal_mode_and_syncs_normally() -> None:
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 1
 
 
-def test_a_store_that_is_not_there_is_not_made_by_looking() -> None:
-    with pytest.raises(StoreError, match=r"no trial store at tuner\.db"):
-        open_storage(DEFAULT_URL)
+def test_a_store_that_is_not_there_is_not_made_by_looking(url: str) -> None:
+    for _ in range(2):
+        with pytest.raises(StoreError, match=r"no trial store"):
+            open_storage(url)
     assert not list(Path().iterdir())
+
+
+def test_a_schema_of_its_own_is_made_beside_another_programs_tables(postgres: str) -> None:
+    """MLflow and Optuna both keep a table ``alembic_version``."""
+    engine = sqlalchemy.create_engine(postgres, poolclass=sqlalchemy.pool.NullPool)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE alembic_version (version_num VARCHAR(32))")
+        connection.exec_driver_sql("INSERT INTO alembic_version VALUES ('theirs')")
+    for create in (False, True):
+        with pytest.raises(StoreError, match="search_path"):
+            open_storage(postgres, create=create)
+    for path in ("trials", "more,public"):
+        beside = f"{postgres}&options=-csearch_path%3D{path}"
+        Search(parse("name: base"), open_storage(beside, create=True)).ask()
+        assert study_names(open_storage(beside)) == ["base"]
+        with study_lock(beside, "base", Path("here")), study_lock(postgres, "base", Path("there")):
+            pass  # another store, another driver
+    with engine.begin() as connection:
+        assert connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar() == "theirs"
+        assert sqlalchemy.inspect(connection).get_table_names() == ["alembic_version"]
 
 
 def test_a_file_that_is_no_store_is_said_in_a_sentence() -> None:
@@ -98,34 +120,45 @@ def test_any_text_is_a_url_or_a_sentence(text: str) -> None:
         sqlite_file(text)
 
 
-def test_one_driver_a_study(tmp_path: Path) -> None:
+def test_one_driver_a_study(url: str, tmp_path: Path) -> None:
     with (
-        study_lock(DEFAULT_URL, "a", tmp_path / "runs" / "a"),
-        study_lock(DEFAULT_URL, "b", tmp_path / "runs" / "b"),
+        study_lock(url, "a", tmp_path / "runs" / "a"),
+        study_lock(url, "b", tmp_path / "runs" / "b"),
         pytest.raises(StudyLockedError, match=f"process {os.getpid()}"),
-        study_lock(DEFAULT_URL, "a", tmp_path / "runs" / "a"),
+        study_lock(url, "a", tmp_path / "runs" / "a"),
     ):
         pass
-    with study_lock(DEFAULT_URL, "a", tmp_path / "runs" / "a"):
+    with study_lock(url, "a", tmp_path / "runs" / "a"):
         pass
 
 
-def test_a_dead_drivers_lock_is_free_at_once(tmp_path: Path) -> None:
+def test_one_driver_a_study_whichever_folder_it_is_driven_from(url: str, tmp_path: Path) -> None:
+    with (
+        study_lock(url, "a", tmp_path / "here"),
+        pytest.raises(StudyLockedError),
+        study_lock(url, "a", tmp_path / "there"),
+    ):
+        pass
+
+
+def test_a_dead_drivers_lock_is_free_at_once(url: str, tmp_path: Path) -> None:
     code = (
         "from tuner.search.store.lock import *; import time\n"
-        f"with study_lock('{DEFAULT_URL}', 'a', Path('runs/a')): print('held', flush=True); time.sleep(60)"
+        f"with study_lock({url!r}, 'a', Path('runs/a')): print('held', flush=True); time.sleep(60)"
     )
     (process,) = starts(1, code)
     assert process.stdout is not None
     assert process.stdout.readline() == "held\n"
     process.kill()
     process.communicate()
-    with study_lock(DEFAULT_URL, "a", Path("runs/a")):
+    if url != DEFAULT_URL:
+        time.sleep(0.5)  # until the server has heard of it
+    with study_lock(url, "a", Path("runs/a")):
         pass
 
 
-def test_an_unknown_study_gets_the_nearest_name() -> None:
-    storage = open_storage(DEFAULT_URL, create=True)
+def test_an_unknown_study_gets_the_nearest_name(url: str) -> None:
+    storage = open_storage(url, create=True)
     with pytest.raises(StoreError, match="The store is empty"):
         read_study(storage, "bse")
     Search(parse("name: base"), storage)
@@ -134,10 +167,10 @@ def test_an_unknown_study_gets_the_nearest_name() -> None:
         read_study(storage, "bse")
 
 
-def test_a_study_of_optunas_own_is_left_to_optuna() -> None:
+def test_a_study_of_optunas_own_is_left_to_optuna(url: str) -> None:
     import optuna
 
-    storage = open_storage(DEFAULT_URL, create=True)
+    storage = open_storage(url, create=True)
     optuna.create_study(study_name="theirs", storage=storage)
     with pytest.raises(StoreError, match="no spec"):
         read_study(storage, "theirs")
@@ -154,10 +187,10 @@ def test_a_database_of_something_else_is_left_alone() -> None:
     assert Path("app.db").read_bytes() == before
 
 
-def test_a_study_of_optunas_own_is_not_taken_over() -> None:
+def test_a_study_of_optunas_own_is_not_taken_over(url: str) -> None:
     import optuna
 
-    storage = open_storage(DEFAULT_URL, create=True)
+    storage = open_storage(url, create=True)
     study = optuna.create_study(study_name="theirs", storage=storage)
     study.tell(study.ask(), 1.0)
     optuna.create_study(study_name="up", storage=storage, direction="maximize")
@@ -173,8 +206,8 @@ def test_a_store_that_cannot_be_is_a_sentence_before_anything_runs(url: str, tmp
     assert "secret" not in str(caught.value)
 
 
-def test_a_study_may_change_while_it_has_no_trial() -> None:
-    storage = open_storage(DEFAULT_URL, create=True)
+def test_a_study_may_change_while_it_has_no_trial(url: str) -> None:
+    storage = open_storage(url, create=True)
     Search(parse("name: base"), storage)
     changed = Search(parse("name: base\ntrial: {batch: 4}"), storage)
     changed.hold_text("one")

@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 import shutil
 import signal
 import sqlite3
 import subprocess
-import sys
-import tempfile
 import time
 from pathlib import Path
 
 import pytest
 from cases import few
-
-TUNER = [sys.executable, "-m", "tuner.cli.main"]
-STUDY = [sys.executable, "-m", "tuner.study"]
+from commands import STUDY, TUNER, ready, run
 
 
 def yaml(text: Path, budget: str = "12k tokens") -> str:
@@ -37,25 +32,14 @@ study: {{trials: 6, milestones: 3, seed: 3, sampler: random}}
 """
 
 
-def run(folder: Path, *words: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
-    """Run a command in ``folder`` with a plain environment; ends when the process does, whoever holds its output."""
-    clean = {k: v for k, v in os.environ.items() if k not in ("MLFLOW_TRACKING_URI", "TUNER_STORAGE")}
-    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
-        done = subprocess.run(
-            [str(word) for word in words], cwd=folder, stdout=out, stderr=err, timeout=120, env=clean | env
-        )
-        texts = [(file.seek(0), file.read())[1] for file in (out, err)]
-    return subprocess.CompletedProcess(done.args, done.returncode, *texts)
-
-
 class Done:
     """A folder in which a study ran through, with what its two calls printed."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.first = run(folder, *STUDY, "small.yaml")
+        self.first = run(folder, *STUDY)
         began = time.monotonic()
-        self.second = run(folder, *STUDY, "small.yaml")
+        self.second = run(folder, *STUDY)
         self.second_seconds = time.monotonic() - began
         self.trials = json.loads(run(folder, *TUNER, "trials", "small", "--json").stdout)
 
@@ -172,7 +156,7 @@ def test_mistakes_are_sentences(done: Done, words: list[str], code: int, message
 
 
 def test_a_changed_space_is_refused_before_anything_runs(done: Done) -> None:
-    result = run(done.folder, *STUDY, "small.yaml", "--set", "trial.batch=4")
+    result = run(done.folder, *STUDY, "--set", "trial.batch=4")
     assert result.returncode == 3
     assert "trial.batch" in result.stderr
 
@@ -187,7 +171,7 @@ def test_a_folder_of_a_deleted_store_is_refused(done: Done, tmp_path: Path) -> N
     folder = copy_of(done, tmp_path)
     for path in folder.glob("tuner.db*"):
         path.unlink()
-    result = run(folder, *STUDY, "small.yaml")
+    result = run(folder, *STUDY)
     assert result.returncode == 3
     assert "holds the trials of a study in another store" in " ".join(result.stderr.split())
 
@@ -197,7 +181,7 @@ def test_a_changed_text_is_refused(done: Done, tmp_path: Path, text_file: Path) 
     original = text_file.read_text()
     try:
         text_file.write_text(original + "One more sentence.")
-        result = run(folder, *STUDY, "small.yaml", "--set", "study.trials=7")
+        result = run(folder, *STUDY, "--set", "study.trials=7")
     finally:
         text_file.write_text(original)
     assert result.returncode == 3
@@ -209,7 +193,7 @@ def test_a_finished_study_mirrors_what_mlflow_lacks(done: Done, tmp_path: Path) 
     (folder / "mlflow.db").unlink()
     for cursor in folder.glob("runs/small/*/spool.cursor"):
         cursor.unlink()
-    assert run(folder, *STUDY, "small.yaml").returncode == 0
+    assert run(folder, *STUDY).returncode == 0
     with contextlib.closing(sqlite3.connect(folder / "mlflow.db")) as store:
         assert store.execute("SELECT count(*) FROM runs").fetchone() == (6,)
 
@@ -237,12 +221,29 @@ def test_a_study_begins_with_anothers_trials_and_goes_on_with_the_same_command(d
     assert run(folder, *TUNER, "fork", "small", "new.yaml").returncode == 3  # it has trials of its own
 
 
+def test_a_study_moved_to_postgresql_goes_on_there_and_nowhere_else(done: Done, tmp_path: Path, postgres: str) -> None:
+    folder = copy_of(done, tmp_path)
+    moved = run(folder, *TUNER, "copy", "sqlite:///tuner.db", postgres)
+    assert moved.returncode == 0, moved.stderr
+    assert "study small: 6 trials copied" in moved.stdout
+    ended = run(folder, *STUDY, "--set", "study.trials=7", TUNER_STORAGE=postgres)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    trials = json.loads(run(folder, *TUNER, "trials", "small", "--json", TUNER_STORAGE=postgres).stdout)
+    assert [one for one in trials if one["number"] < 6] == done.trials
+    assert {one["number"] for one in trials} == set(range(7))
+    with contextlib.closing(sqlite3.connect(folder / "mlflow.db")) as store:
+        assert store.execute("SELECT count(*) FROM runs").fetchone() == (7,)
+    behind = run(folder, *STUDY, "--set", "study.trials=7")
+    assert behind.returncode == 3
+    assert "the study went on in another store" in " ".join(behind.stderr.split())
+
+
 def test_a_space_that_cannot_fit_says_so_before_and_ends_with_a_sentence(tmp_path: Path, text_file: Path) -> None:
     (tmp_path / "small.yaml").write_text(yaml(text_file))
     memory = ["--set", "study.memory=100 MB"]
-    plan = run(tmp_path, *STUDY, "small.yaml", "--dry-run", *memory)
+    plan = run(tmp_path, *STUDY, "--dry-run", *memory)
     assert "100% of the space does not fit" in " ".join(plan.stdout.split())
-    result = run(tmp_path, *STUDY, "small.yaml", *memory)
+    result = run(tmp_path, *STUDY, *memory)
     assert result.returncode not in (0, 130)
     assert "study.memory" in " ".join(result.stderr.split())
     assert "Traceback" not in result.stderr
@@ -252,17 +253,17 @@ def test_a_total_in_seconds_ends_the_study_and_the_same_command_finds_it_complet
     tmp_path: Path, text_file: Path
 ) -> None:
     (tmp_path / "small.yaml").write_text(yaml(text_file, budget="60 s").replace("trials: 6", "trials: 50"))
-    first = run(tmp_path, *STUDY, "small.yaml", "--set", "study.totals={seconds: 6}")
+    first = run(tmp_path, *STUDY, "--set", "study.totals={seconds: 6}")
     assert first.returncode == 0, first.stdout + first.stderr
     assert "total of 6 seconds is spent" in " ".join(first.stdout.split())
-    again = run(tmp_path, *STUDY, "small.yaml", "--set", "study.totals={seconds: 6}")
+    again = run(tmp_path, *STUDY, "--set", "study.totals={seconds: 6}")
     assert again.returncode == 0
     assert "is complete" in again.stdout
 
 
 def test_a_dry_run_creates_nothing(tmp_path: Path, text_file: Path) -> None:
     (tmp_path / "small.yaml").write_text(yaml(text_file))
-    result = run(tmp_path, *STUDY, "small.yaml", "--dry-run")
+    result = run(tmp_path, *STUDY, "--dry-run")
     assert result.returncode == 0, result.stderr
     for words in ("6 trials", "optim.lr", "parameters", "FLOP", "memory", "disk", "time"):
         assert words in result.stdout
@@ -272,7 +273,7 @@ def test_a_dry_run_creates_nothing(tmp_path: Path, text_file: Path) -> None:
 def test_a_mistake_in_the_data_ends_the_command_before_a_trial_exists(tmp_path: Path) -> None:
     (tmp_path / "tiny.txt").write_text("too short")
     (tmp_path / "small.yaml").write_text(yaml(tmp_path / "tiny.txt"))
-    result = run(tmp_path, *STUDY, "small.yaml")
+    result = run(tmp_path, *STUDY)
     assert result.returncode == 2
     assert "too short" in " ".join(result.stderr.split())
     assert "Traceback" not in result.stderr
@@ -283,11 +284,11 @@ class Cut:
 
     def __init__(self, folder: Path, text: Path, signal_number: int) -> None:
         (folder / "small.yaml").write_text(yaml(text, "60k tokens"))
-        command = [*STUDY, "small.yaml"]
-        with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True) as process:
+        ready()
+        with subprocess.Popen(STUDY, cwd=folder, stdout=subprocess.PIPE, text=True) as process:
             self.stop(process, folder, signal_number)
         self.unfinished = json.loads(run(folder, *TUNER, "trials", "small", "--json").stdout)
-        self.again = run(folder, *STUDY, "small.yaml")
+        self.again = run(folder, *STUDY)
         self.trials = json.loads(run(folder, *TUNER, "trials", "small", "--json").stdout)
         with contextlib.closing(sqlite3.connect(folder / "mlflow.db")) as store:
             self.statuses = [status for (status,) in store.execute("SELECT status FROM runs")]
@@ -298,7 +299,7 @@ class Cut:
         for line in process.stdout:
             if re.search(r"trial \d+ (complete|pruned)", line):
                 break
-        self.other = run(folder, *STUDY, "small.yaml")
+        self.other = run(folder, *STUDY)
         began = time.monotonic()
         process.send_signal(signal_number)
         self.output = ""

@@ -10,7 +10,8 @@ from rich.console import Console
 
 from tuner.analysis import words
 from tuner.search.asktell import Search
-from tuner.search.store.storage import MEMORY_URL, open_storage
+from tuner.search.store.address import MEMORY_URL
+from tuner.search.store.storage import open_storage
 from tuner.spec.load import load, parse
 from tuner.spec.records import Measurement, Outcome, Preparing, Spent, Started, State
 from tuner.study.plan import cost, known_speed, make_plan, remember_speed

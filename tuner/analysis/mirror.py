@@ -4,6 +4,7 @@ Sentences and counts out; nothing is mended here, `tuner sync` does that.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from tuner.search.history import IMPORTED, StudyRecord, TrialRecord
@@ -18,8 +19,10 @@ _NEAR = 1e-9
 
 
 def run_link(uri: str, run: str) -> str:
-    """The page of a run: on MLflow's server, or where `mlflow ui` shows the file of this folder."""
-    base = uri if uri.startswith(("http://", "https://")) else LOCAL
+    """The page of a run: where TUNER_MLFLOW says that browsers find MLflow, else on its server, else where `mlflow ui`
+    shows the file of this folder.
+    """
+    base = os.environ.get("TUNER_MLFLOW") or (uri if uri.startswith(("http://", "https://")) else LOCAL)
     return f"{base.rstrip('/')}/#/runs/{run}"
 
 

@@ -13,7 +13,8 @@ from tuner.search.history import (
     read_study,
     study_names,
 )
-from tuner.search.store.storage import open_storage, sqlite_file, store_errors
+from tuner.search.store.address import sqlite_file, store_errors
+from tuner.search.store.storage import open_storage
 from tuner.search.store.url import storage_url
 from tuner.tracking.store import location, shown, sqlite_path
 

@@ -19,7 +19,8 @@ from tuner.run.hands.local import LocalWorkers
 from tuner.run.hands.once import call
 from tuner.run.hands.workers import Event
 from tuner.search.asktell import Search
-from tuner.search.store.storage import MEMORY_URL, open_storage
+from tuner.search.store.address import MEMORY_URL
+from tuner.search.store.storage import open_storage
 from tuner.spec.errors import TunerError
 from tuner.spec.load import parse
 from tuner.spec.records import CorpusInfo, Measurement, Outcome, Point, Preparing, Spent, Started, State, Value

@@ -130,6 +130,23 @@ def bench_traps(
         measure_memory(trials)
 
 
+@bench.command("scale")
+def bench_scale(
+    storage: Annotated[str | None, typer.Option(help="a PostgreSQL; a schema is made there and removed")] = None,
+    workers: Annotated[list[int] | None, typer.Option(min=1, help="simulated workers [default: 1, 8, 64, 512]")] = None,
+    rate: Annotated[float, typer.Option(min=0.1, help="reports a second of the most of them, in real time")] = 50.0,
+    seconds: Annotated[float, typer.Option(min=1, help="of that")] = 60.0,
+    trials: Annotated[
+        list[int] | None, typer.Option(min=10, help="trials in a store [default: 1,000, 10,000 and 100,000]")
+    ] = None,
+) -> None:
+    """One driver with hundreds of simulated workers, and with many trials in its store: SQLite or PostgreSQL."""
+    from tuner.bench.scale.reach import measure_reach
+
+    with errors_as_sentences():
+        measure_reach(storage, workers or [1, 8, 64, 512], rate, seconds, trials or [1_000, 10_000, 100_000])
+
+
 @bench.command("tracking")
 def bench_tracking(
     pairs: Annotated[int, typer.Option(help="alternating rounds; the median counts")] = 3,

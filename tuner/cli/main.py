@@ -4,6 +4,8 @@ Nothing heavy is imported before a command needs it; ``tuner --help`` must be qu
 
 from __future__ import annotations
 
+import atexit
+import gc
 import json
 from pathlib import Path
 from typing import Annotated
@@ -46,6 +48,21 @@ def fork(
 
     with errors_as_sentences():
         fork_study(yaml, set_ or [], storage, name, RUNS)
+
+
+@app.command()
+def copy(
+    source: Annotated[str, typer.Argument(metavar="FROM", help="a store's URL, such as sqlite:///tuner.db")],
+    target: Annotated[str, typer.Argument(metavar="TO", help="another's; made if there is none")],
+    studies: Annotated[list[str] | None, typer.Argument(metavar="[STUDY]...", help="[default: every one]")] = None,
+) -> None:
+    """Copy studies and the history of promotions to another store, to go on there."""
+    from rich.console import Console
+
+    from tuner.study.copy import copy_store
+
+    with errors_as_sentences():
+        copy_store(Console(), source, target, studies or [])
 
 
 @app.command()
@@ -143,6 +160,7 @@ add_models(app)
 
 def main() -> None:
     """Entry of the ``tuner`` script."""
+    atexit.register(gc.freeze)  # else the collector's last rounds take a second where torch and MLflow are loaded
     app()
 
 

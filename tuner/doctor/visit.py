@@ -15,6 +15,7 @@ from tuner.doctor.places import books, checkpoints, folder, promotions
 from tuner.doctor.places.mirrored import Away, mirrored, silent
 from tuner.run.folder import RECORD, is_mirrored, tracking_of
 from tuner.search.history import read_study, study_names
+from tuner.search.store import address
 from tuner.search.store import storage as stores
 from tuner.search.store.lock import store_lock, study_lock
 from tuner.search.store.reader import Head, engine_of, read_head, read_trials
@@ -56,7 +57,7 @@ class Visit:
             self.fix, notes = False, ("nothing is mended on the word of a damaged store",)
         try:
             opened = stores.open_storage(self.url)
-            with stores.store_errors(self.url):
+            with address.store_errors(self.url):
                 known = study_names(opened)
         except StoreError as error:
             if not ruined:
@@ -83,7 +84,7 @@ class Visit:
         left = books.leftovers(self.url, uris)
         mended: list[Finding] = []
         if self.fix and left:
-            if (path := stores.sqlite_file(self.url)) is not None:
+            if (path := address.sqlite_file(self.url)) is not None:
                 stores.sweep(path)
             for uri in uris:
                 if (path := tracking.sqlite_path(uri)) is not None:
@@ -144,7 +145,7 @@ class Visit:
             StoreError: it is gone, or was not made by this platform.
         """
         place, engine, head = self.runs / name, engine_of(storage), None
-        with stores.store_errors(self.url):
+        with address.store_errors(self.url):
             if engine is not None:
                 with engine.connect() as connection:
                     head = read_head(connection, name)
@@ -179,7 +180,7 @@ class Visit:
     def _orphans(self, storage: stores.Storage) -> list[Finding]:
         """Folders of studies that this store does not have."""
         paths = [path for path in sorted(self.runs.glob("[!.]*")) if (path / RECORD).is_file()]
-        with stores.store_errors(self.url):
+        with address.store_errors(self.url):
             known = study_names(storage)
         hint = "name its store with --storage, or move the folder away"
         return [

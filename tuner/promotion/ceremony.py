@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tuner.promotion.gates import Answer
-from tuner.promotion.ledger import Entry, Ledger, Stage
+from tuner.promotion.ledger import Entry, Ledger, Stage, promotion_lock
 from tuner.promotion.package.folder import verify
 from tuner.promotion.registry import Registry
 from tuner.promotion.truth import CHALLENGER, CHAMPION, Pending, named, replay, unfinished
@@ -157,7 +157,7 @@ class Ceremony:
 
     def under_way(self, model: str) -> bool:
         """Is a ceremony being held right now?"""
-        with store_lock(self.ledger.url, _lock(model)) as taken:
+        with store_lock(self.ledger.url, promotion_lock(model)) as taken:
             return not taken
 
     def _begin(self, proposal: Proposal, version: int | None) -> Entry:
@@ -239,11 +239,7 @@ class Ceremony:
 
     @contextmanager
     def _locked(self, model: str) -> Iterator[None]:
-        with store_lock(self.ledger.url, _lock(model), wait=WAIT) as taken:
+        with store_lock(self.ledger.url, promotion_lock(model), wait=WAIT) as taken:
             if not taken:
                 raise PromotionError(f"'{model}' is being promoted by another process; try again when it has ended.")
             yield
-
-
-def _lock(model: str) -> str:
-    return f"promotion.{model}"

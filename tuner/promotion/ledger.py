@@ -15,8 +15,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from tuner.promotion.gates import Answer, Result
+from tuner.search.store.address import sqlite_file, store_errors
 from tuner.search.store.lock import store_lock
-from tuner.search.store.storage import sqlite_file, store_errors
 from tuner.spec.errors import StoreError
 from tuner.spec.parts.scalars import digest
 
@@ -95,6 +95,11 @@ _POSTGRESQL = [
 ]
 
 
+def promotion_lock(model: str) -> str:
+    """The name of the lock under which a model's history is written."""
+    return f"promotion.{model}"
+
+
 class Ledger:
     """The ledger in the store at ``url``; its table is made at the first use.
 
@@ -161,6 +166,32 @@ class Ledger:
                 return int(row["id"])
             before = row["seal"]
         return None
+
+    def take_over(self, other: Ledger, model: str) -> int:
+        """Append what another store's history of a model has beyond ours, each row as it is there; returns how many.
+        The model's locks are the caller's business.
+
+        Raises:
+            StoreError: its seals do not hold, a promotion there has not ended, or the two histories are not one.
+        """
+        if (row := other.broken(model)) is not None:
+            raise StoreError(f"the history of model '{model}' was changed at row {row} by other means; not copied.")
+        theirs = other._rows(model)
+        if theirs and theirs[-1]["stage"] in (Stage.BEGUN, Stage.INTENT):
+            raise StoreError(
+                f"a promotion of model '{model}' has not ended; not copied. "
+                f"`tuner promote {model} --resume` goes on with it, --undo takes it back."
+            )
+        self._prepare()
+        with self._begun() as connection:
+            query = sa.select(_TABLE.c.seal).where(_TABLE.c.model == model).order_by(_TABLE.c.id)
+            ours = list(connection.scalars(query))
+            if ours != [row["seal"] for row in theirs[: len(ours)]]:
+                raise StoreError(f"the two stores tell different histories of model '{model}'; not copied.")
+            new = [{key: value for key, value in row.items() if key != "id"} for row in theirs[len(ours) :]]
+            if new:
+                connection.execute(sa.insert(_TABLE), new)
+        return len(new)
 
     def _rows(self, model: str) -> Sequence[Mapping[str, Any]]:
         with store_errors(self.url), self._engine.connect() as connection:

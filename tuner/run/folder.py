@@ -10,6 +10,7 @@ from typing import Any
 
 from tuner.spec.disk import note, seal, unseal
 from tuner.spec.errors import StoreError
+from tuner.spec.records import Origin
 
 RECORD, CHECKPOINTS = "study.json", "checkpoints"
 
@@ -24,19 +25,26 @@ def checkpoints_folder(study: Path, number: int) -> Path:
     return trial_folder(study, number) / CHECKPOINTS
 
 
-def claim(folder: Path, study_id: str, tracking: str | None) -> None:
-    """Tie ``folder`` to the study of that id, and note where its runs are mirrored; None is nowhere, ever.
+def claim(folder: Path, origin: Origin, tracking: str | None) -> None:
+    """Tie ``folder`` to that study, and note where its runs are mirrored; None is nowhere, ever.
 
     Raises:
-        StoreError: the folder holds the trials of another study: its store was deleted, or another one is named.
+        StoreError: the folder holds the trials of another study (its store was deleted, or another one is named), or
+            of a copy of this one that went on by itself.
     """
-    if owner_of(folder) not in (None, study_id):
+    if owner_of(folder) not in (None, origin.id):
         raise StoreError(
             f"{folder}: holds the trials of a study in another store (or in one that was deleted); name that store "
             "with --storage, move the folder away, or give this study another name."
         )
+    if _record(folder).get("mark", "") not in ("", *origin.marks):
+        raise StoreError(
+            f"{folder}: the study went on in another store, of which this one is a copy or the original; name that "
+            "store with --storage, or work in another folder."
+        )
+    mark = origin.marks[-1] if origin.marks else ""
     path, fresh = folder / RECORD, folder / f".{RECORD}.new"
-    note(fresh, json.dumps(seal({"study": study_id, "tracking": tracking})))
+    note(fresh, json.dumps(seal({"study": origin.id, "tracking": tracking, "mark": mark})))
     fresh.replace(path)
 
 

@@ -8,7 +8,7 @@ import contextlib
 import functools
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, TypeVar, cast
 
@@ -16,7 +16,7 @@ import optuna
 import sqlalchemy
 from optuna.pruners import HyperbandPruner
 from optuna.storages import BaseStorage
-from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
+from optuna.trial import Trial, TrialState, create_trial
 
 from tuner.search.bayes.propose import first_guess
 from tuner.search.ending import Enough, enough
@@ -25,14 +25,15 @@ from tuner.search.kinds.pruners import PRUNERS
 from tuner.search.kinds.samplers import build_sampler, grid_points
 from tuner.search.repeats import REPEAT, SEED, Wanted, wanted
 from tuner.search.requests import Request, answer, waiting
+from tuner.search.store.address import MEMORY_URL, cause_of, said
 from tuner.search.store.late import LATE_RUN
 from tuner.search.store.outage import Outage
 from tuner.search.store.reader import engine_of
-from tuner.search.store.storage import MEMORY_URL, cause_of, said
+from tuner.search.store.storage import COPYING, MARKS
 from tuner.search.suggest import suggest
 from tuner.spec.budget import Unit
 from tuner.spec.errors import StoreError
-from tuner.spec.records import Measurement, Outcome, Point, Spent, State, Value
+from tuner.spec.records import Measurement, Origin, Outcome, Point, Spent, State, Value
 from tuner.spec.study import StudySpec, differences
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -118,21 +119,21 @@ class Search:
         self._queued = sum(1 for t in trials if t.state is TrialState.WAITING)
         self._asked = len(trials) - self._queued
         self._runs = {t.number: str(t.user_attrs["mlflow_run"]) for t in trials if "mlflow_run" in t.user_attrs}
-        self._open = {t.number: self._take_up(t) for t in trials if t.state is TrialState.RUNNING}
+        # _choose gives them what they had not been given yet when their driver died
+        self._open = {t.number: Trial(self._study, t._trial_id) for t in trials if t.state is TrialState.RUNNING}
         self._heard = {t.number: set(t.intermediate_values) for t in trials if t.state is TrialState.RUNNING}
         self._before = self.seconds = float(self._study.user_attrs.get("seconds", 0.0))
         self.spent = sum(1 for t in trials if t.state.is_finished() and not FREE & set(t.user_attrs))
-
-    def _take_up(self, trial: FrozenTrial) -> Trial:
-        """A trial left running; ``_choose`` gives it what it had not been given yet when its driver died."""
-        return Trial(self._study, trial._trial_id)
 
     def _hold_identity(self, fresh: bool) -> None:
         """Nothing that makes trials incomparable may change once there is a trial."""
         identity, attributes = self.spec.identity(), self._study.user_attrs
         known = attributes.get("identity")
-        if self._study.direction.name != "MINIMIZE" or (known is None and not fresh):
-            raise StoreError(f"study '{self.spec.name}' in the store was not made by this platform; take another name.")
+        if self._study.direction.name != "MINIMIZE" or (known is None and not (fresh and not attributes.get(COPYING))):
+            raise StoreError(
+                f"study '{self.spec.name}' in the store was not made by this platform, or is a copy that was cut off "
+                "(tuner copy makes it whole); take another name."
+            )
         if known is not None and not fresh and known != identity:
             changes = "; ".join(differences(known, identity)[:3])
             raise StoreError(
@@ -145,9 +146,9 @@ class Search:
             self._study.set_user_attr("id", uuid.uuid4().hex)
 
     @property
-    def id(self) -> str:
-        """The study's own name for life: a study made anew under the same name has another."""
-        return str(self._study.user_attrs["id"])
+    def origin(self) -> Origin:
+        """Which study this is, and which of its copies."""
+        return Origin(str(self._study.user_attrs["id"]), tuple(self._study.user_attrs.get(MARKS, ())))
 
     @_guarded
     def hold_text(self, fingerprint: str) -> None:
@@ -274,7 +275,7 @@ class Search:
         trials = self._study.get_trials(deepcopy=False)
         self._queued = sum(t.state is TrialState.WAITING for t in trials)
         lost = [t for t in trials if t.state is TrialState.RUNNING and t.number not in self._open]
-        return self._take_up(lost[0]) if lost else None
+        return Trial(self._study, lost[0]._trial_id) if lost else None
 
     def _opened(self, trial: Trial) -> Asked:
         """The trial, once its point is in the store whole."""
@@ -314,12 +315,12 @@ class Search:
             raise ValueError(f"trial {number}: only milestones are reported to the search")
         heard = self._heard.setdefault(number, set())
         if milestone in heard:  # sent again after a crash: judged once, answered the same
-            self.note(number, _spent(measurement.spent))
+            self.note(number, asdict(measurement.spent))
             return self._stopped_at(number) == milestone
         self._report(number, measurement.metrics[self.spec.study.metric], milestone)
         heard.add(milestone)
         latency = {key: value for key, value in measurement.metrics.items() if key == LATENCY}
-        self.note(number, {**_spent(measurement.spent), **latency})
+        self.note(number, {**asdict(measurement.spent), **latency})
         return self._judge(number, milestone)
 
     @_guarded
@@ -347,7 +348,7 @@ class Search:
         """Close a trial. ``value`` is the metric at the end of the budget, for COMPLETE only; ``spent`` in all."""
         trial = self._open[number]
         if spent is not None:
-            self.note(number, _spent(spent))
+            self.note(number, asdict(spent))
         self.note(number, {"outcome": outcome.state.value, "reason": outcome.reason})
         if outcome.checkpoint is not None:
             self.note(number, {"checkpoint": outcome.checkpoint, "checkpoint_sha256": outcome.sha256})
@@ -394,7 +395,3 @@ class Search:
     def record(self) -> StudyRecord:
         """The study as it stands."""
         return read_study(self._storage, self.spec.name)
-
-
-def _spent(spent: Spent) -> dict[str, Value]:
-    return {"steps": spent.steps, "tokens": spent.tokens, "flops": spent.flops, "seconds": spent.seconds}

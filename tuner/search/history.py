@@ -19,9 +19,9 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from tuner.search.kinds.importance import fanova, ped_anova
+from tuner.search.store.address import cause_of, said
 from tuner.search.store.late import LATE_RUN
 from tuner.search.store.reader import engine_of, read_head, read_names, read_trials
-from tuner.search.store.storage import cause_of, said
 from tuner.spec.errors import StoreError, nearest, short
 from tuner.spec.records import Point, Value
 

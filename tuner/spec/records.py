@@ -17,6 +17,16 @@ Point = Mapping[str, Value]
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Which study it is: its own name for life (one made anew under the same name has another), and a mark for each
+    time it was copied, oldest first: a copy and its original differ in the last.
+    """
+
+    id: str
+    marks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Spent:
     """What a trial has used so far; every metric row carries all four. Seconds are training seconds."""
 

@@ -111,7 +111,7 @@ def run_study(yaml: Path, overrides: list[str], storage: str | None, dry_run: bo
     with study_lock(url, spec.name, folder) as renew:
         opened = open_storage(url, create=True)
         search = Search(spec, opened)
-        claim(folder, search.id, uri)
+        claim(folder, search.origin, uri)
         if not search.left:
             return _already_complete(console, spec, search, folder, uri)
         info = prepare_data(spec, RUNS / ".corpora", Screen(spec, console, 0, None))

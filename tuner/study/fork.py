@@ -55,7 +55,7 @@ def fork_study(yaml: Path, overrides: list[str], storage: str | None, old: str, 
         search = Search(spec, opened)
         if search.begun:
             raise StoreError(f"study '{spec.name}' has trials already; give the new study a name of its own.")
-        claim(runs / spec.name, search.id, location(spec.study.tracking))
+        claim(runs / spec.name, search.origin, location(spec.study.tracking))
         info = prepare_data(spec, runs / ".corpora", Screen(spec, console, 0, None))
         search.hold_text(info.fingerprint)
         begin_with(console, spec, opened, old, info.fingerprint)

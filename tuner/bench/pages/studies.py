@@ -8,9 +8,7 @@ import bisect
 import json
 import math
 import random
-import sqlite3
 from collections.abc import Iterable
-from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -25,6 +23,7 @@ from optuna.distributions import (
 )
 
 from tuner.search.asktell import Search
+from tuner.search.store.reader import engine_of
 from tuner.search.store.storage import open_storage
 from tuner.spec.dimensions.dimension import ChoiceDim, Dimension, FloatDim, IntDim
 from tuner.spec.dimensions.fields import values_of
@@ -34,6 +33,8 @@ from tuner.spec.records import Point, State, Value
 from tuner.spec.study import StudySpec
 
 STORE = "tuner.db"
+BATCH = 5_000
+"""Trials held in memory at a time."""
 BEGAN = datetime(2026, 1, 5, 8)
 START, FLOOR = 6.2, 3.2  # nats a token: before training, and what no point falls under
 
@@ -72,29 +73,40 @@ study: {{trials: {trials}, milestones: 10, sampler: tpe, pruner: median}}
 """)
 
 
-def make_study(folder: Path, trials: int, spec: StudySpec | None = None, seed: int = 1) -> StudySpec:
-    """Append ``trials`` finished trials to the study of ``spec`` in ``folder``'s ``tuner.db``; both are made if needed.
+def make_study(place: Path | str, trials: int, spec: StudySpec | None = None, seed: int = 1) -> StudySpec:
+    """Append ``trials`` finished trials to the study of ``spec`` in the store ``place``, a URL or a folder with a
+    ``tuner.db``; both are made if needed.
 
     The same seed makes the same trials: mostly complete and pruned ones (of the worst third at a milestone), a few
     failed and diverged, infeasible where a rule holds, later ones nearer to the optimum as a sampler's are. 10,000
-    trials take seconds, since they go past Optuna into its tables, at once.
+    trials take seconds, since they go past Optuna into its tables, many at once.
 
     Returns: the spec. Raises StoreError: the store holds another study of that name, or cannot be opened.
     """
     whole = spec or simulated_spec(trials)
-    path = folder / STORE
-    Search(whole, open_storage(f"sqlite:///{path}", create=True))
-    with closing(sqlite3.connect(path, timeout=60)) as store, store:
-        study = store.execute("SELECT study_id FROM studies WHERE study_name = ?", (whole.name,)).fetchone()[0]
-        known = store.execute("SELECT count(*) FROM trials WHERE study_id = ?", (study,)).fetchone()[0]
-        last = store.execute("SELECT coalesce(max(trial_id), 0) FROM trials").fetchone()[0]
+    storage = open_storage(f"sqlite:///{place / STORE}" if isinstance(place, Path) else place, create=True)
+    Search(whole, storage)
+    engine = engine_of(storage)
+    assert engine is not None
+    with engine.begin() as store:
+        study = storage.get_study_id_from_name(whole.name)
+        known = storage.get_n_trials(study)
+        last = store.exec_driver_sql("SELECT coalesce(max(trial_id), 0) FROM trials").scalar_one()
         maker = _Maker(whole, random.Random(seed), known + trials)
-        rows: dict[str, list[tuple[Any, ...]]] = {table: [] for table in _ROWS}
-        for position in range(trials):
-            maker.make(last + 1 + position, study, known + position).into(rows)
-        for table, columns in _ROWS.items():
-            marks = ", ".join("?" * len(columns.split(",")))
-            store.executemany(f"INSERT INTO {table} ({columns}) VALUES ({marks})", rows[table])
+        for first in range(0, trials, BATCH):
+            rows: dict[str, list[tuple[Any, ...]]] = {table: [] for table in _ROWS}
+            for position in range(first, min(first + BATCH, trials)):
+                maker.make(last + 1 + position, study, known + position).into(rows)
+            for table, columns in _ROWS.items():
+                mark = "?" if engine.dialect.name == "sqlite" else "%s"
+                marks = ", ".join([mark] * len(columns.split(",")))
+                if not rows[table]:  # an empty list would be one row without values
+                    continue
+                store.exec_driver_sql(f"INSERT INTO {table} ({columns}) VALUES ({marks})", rows[table])
+        if engine.dialect.name == "postgresql":  # the keys that it hands out itself begin after ours
+            store.exec_driver_sql(f"SELECT setval(pg_get_serial_sequence('trials', 'trial_id'), {last + trials})")
+    storage.remove_session()
+    engine.dispose()
     return whole
 
 

@@ -15,7 +15,8 @@ from tuner.run.hands.landscape import SimulatedWorkers, expected_at, fits
 from tuner.run.watcher import Silent
 from tuner.search.asktell import Search
 from tuner.search.history import StudyRecord, TrialRecord
-from tuner.search.store.storage import MEMORY_URL, open_storage
+from tuner.search.store.address import MEMORY_URL
+from tuner.search.store.storage import open_storage
 from tuner.spec.load import parse
 from tuner.spec.records import Outcome
 from tuner.spec.study import StudySpec

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tuner.doctor.findings import Case, Finding, Mend, Place, some
 from tuner.search.history import QUEUED, RUNNING
-from tuner.search.store.storage import sqlite_file
+from tuner.search.store.address import sqlite_file
 from tuner.search.store.storage import unfinished as store_drafts
 from tuner.tracking.store import sqlite_path
 from tuner.tracking.store import unfinished as mlflow_drafts

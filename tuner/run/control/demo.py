@@ -43,7 +43,7 @@ def make_demo(url: str, runs: Path) -> str:
     spec, folder = parse(_YAML), runs / NAME
     with study_lock(url, NAME, folder):
         search = Search(spec, open_storage(url, create=True))
-        claim(folder, search.id, None)
+        claim(folder, search.origin, None)
         hands = SimulatedWorkers(2)
         tracker = Spooler(folder, lambda sentence: None)
         Driver(spec, search, hands, tracker, Silent(), folder, runs / ".corpora", "none", clock=hands.clock).run()

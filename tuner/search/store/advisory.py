@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy
 from sqlalchemy import text
 
-from tuner.search.store.storage import store_errors
+from tuner.search.store.address import schema_of, store_errors
 
 _LINGER = 5.0
 """Seconds for the server to end a session of ours whose line was cut."""
@@ -24,7 +24,7 @@ _END = text(
 
 
 class Advisory:
-    """The advisory lock ``name`` of a database; true while it is ours, as far as we have heard.
+    """The advisory lock ``name`` of a store, which is a schema; true while it is ours, as far as we have heard.
 
     Raises:
         StoreError: the server cannot be reached.
@@ -32,9 +32,10 @@ class Advisory:
 
     def __init__(self, url: str, name: str) -> None:
         self._engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.pool.NullPool, isolation_level="AUTOCOMMIT")
-        self._name, self._taken = f"tuner:{name}", False
+        self._taken = False
         with store_errors(url):
             self._begin()
+            self._name = f"tuner:{schema_of(self._connection)}:{name}"
 
     def __bool__(self) -> bool:
         return self._taken

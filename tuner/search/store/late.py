@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from optuna.storages import BaseStorage
 
-from tuner.search.store.storage import store_errors
+from tuner.search.store.address import store_errors
 
 LATE_RUN = "mlflow_run:"
 """Begins the study attribute that has a trial's MLflow run, by number, where that was known too late for the trial."""

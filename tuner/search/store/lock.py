@@ -16,8 +16,8 @@ from typing import Protocol
 
 from filelock import FileLock, Timeout
 
+from tuner.search.store.address import sqlite_file
 from tuner.search.store.advisory import Advisory
-from tuner.search.store.storage import sqlite_file
 from tuner.spec.disk import note
 from tuner.spec.errors import StoreError, StudyLockedError
 

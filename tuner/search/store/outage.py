@@ -11,7 +11,7 @@ from collections.abc import Callable
 import optuna
 import sqlalchemy
 
-from tuner.search.store.storage import cause_of
+from tuner.search.store.address import cause_of
 
 PATIENCE = 600.0
 """Seconds that a store may be away before the study stops. Nothing is lost by either: rows are spooled before the store

@@ -1,13 +1,14 @@
-"""The trial store: Optuna's tables by SQLAlchemy URL, SQLite in WAL mode by default.
-Opening and making the store only; what a trial means is said in asktell.py and history.py.
+"""The trial store: Optuna's tables by SQLAlchemy URL, SQLite in WAL mode by default, made once however many ask.
+Opening, making, copying and deleting only; what a trial means is said in asktell.py and history.py.
 """
 
 from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+import uuid
+from collections.abc import Callable, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,64 +16,23 @@ import optuna
 import sqlalchemy
 from filelock import FileLock, Timeout
 from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage, get_storage
+from optuna.trial import FrozenTrial
 
+from tuner.search.store.address import MEMORY_URL, said, schema_of, sqlite_file, store_errors
+from tuner.search.store.lock import store_lock
 from tuner.spec.disk import force
 from tuner.spec.errors import StoreError
 
 Storage = BaseStorage
 """An open store, in the hands of those who only pass it on."""
 
-MEMORY_URL = "sqlite:///:memory:"
-"""A store that ends with the process: for simulations."""
+IDENTITY, COPYING, MARKS = "identity", "copying", "marks"
+"""Facts of a study: what it is, of each that is whole; whether it is a copy that is not whole yet; how often it was
+copied (``Origin.marks``).
+"""
 
-
-def sqlite_file(url: str) -> Path | None:
-    """The file behind a SQLite URL; None for other databases and for the in-memory store.
-
-    Raises:
-        StoreError: the text is no SQLAlchemy URL, or a SQLite URL that names no file.
-    """
-    try:
-        parsed = sqlalchemy.engine.make_url(url)
-    except sqlalchemy.exc.ArgumentError as error:
-        raise StoreError(
-            f"storage {url!r} is not a database URL; expected one such as 'sqlite:///tuner.db' or "
-            "'postgresql+psycopg://user@host/name'."
-        ) from error
-    if parsed.get_backend_name() != "sqlite" or url == MEMORY_URL:
-        return None
-    if parsed.database in (None, "", ":memory:"):
-        raise StoreError(
-            f"storage {url!r} names no file; a study needs a store that stays, such as sqlite:///tuner.db."
-        )
-    return Path(str(parsed.database))
-
-
-_REFUSALS = (
-    sqlalchemy.exc.SQLAlchemyError,
-    optuna.exceptions.StorageInternalError,
-    ImportError,  # of the driver
-    OSError,
-    UnicodeError,  # a damaged text; a name that no text can hold
-    RuntimeError,  # Optuna: the schema of another version
-    AssertionError,  # Optuna: no version at all
-)
-
-
-@contextmanager
-def store_errors(url: str) -> Iterator[None]:
-    """Turn what a database raises into a StoreError that names the store, never its password."""
-    try:
-        yield
-    except _REFUSALS as error:
-        raise StoreError(f"the trial store {said(url)} cannot be opened: {cause_of(error)}.") from error
-
-
-def cause_of(error: Exception) -> str:
-    """The database's own first line, under what Optuna and SQLAlchemy wrapped around it."""
-    inner = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error
-    said = str(getattr(inner, "orig", None) or inner or error).strip()
-    return said.splitlines()[0] if said else type(error).__name__
+MAKING = 60.0
+"""Seconds to wait while another process makes the store."""
 
 
 def open_storage(url: str, create: bool = False) -> BaseStorage:
@@ -87,6 +47,7 @@ def open_storage(url: str, create: bool = False) -> BaseStorage:
     path = sqlite_file(url)
     with store_errors(url):
         if path is None:
+            _prepare_server(url, create)
             return _rdb(url, pool_pre_ping=True)
         if not _has_tables(path):
             if not create:
@@ -97,15 +58,77 @@ def open_storage(url: str, create: bool = False) -> BaseStorage:
         return _rdb(url, connect_args={"timeout": 60})
 
 
-def said(url: str | sqlalchemy.engine.URL) -> str:
-    """A store's URL without its password."""
-    return sqlalchemy.engine.make_url(url).render_as_string(hide_password=True)
-
-
 def delete_study(storage: BaseStorage, name: str) -> None:
     """Take a study and its trials out of the store; one that is not there is gone already."""
     with contextlib.suppress(KeyError):
         optuna.delete_study(study_name=name, storage=storage)
+
+
+def facts_of(storage: BaseStorage, name: str) -> Mapping[str, Any] | None:
+    """What is noted of a study; None where there is none of that name."""
+    with contextlib.suppress(KeyError):
+        facts: Mapping[str, Any] = storage.get_study_user_attrs(storage.get_study_id_from_name(name))
+        return facts
+    return None
+
+
+def copy_study(
+    source: BaseStorage, target: BaseStorage, name: str, step: Callable[[int, int], None] = lambda done, of: None
+) -> int | None:
+    """Copy a study with its trials, numbers, values, queue and facts; returns how many trials it has, None where a
+    whole copy is there already.
+
+    What makes it a study goes last: a copy that was cut off is driven by nobody, and begun anew. ``step`` is called
+    with the trials copied and their number. The locks of both studies are the caller's business.
+
+    Raises:
+        StoreError: there is no such study in ``source``, another one of this name in ``target``, or something was
+            enqueued meanwhile.
+    """
+    facts, begun = facts_of(source, name), facts_of(target, name)
+    if facts is None or IDENTITY not in facts:
+        raise StoreError(f"there is no study '{name}' of this platform to copy.")
+    if begun is not None and not _cut_off(target, name, begun):
+        if begun.get("id") == facts["id"]:
+            return None
+        raise StoreError(f"the other store has another study of the name '{name}'; it was not copied.")
+    delete_study(target, name)
+    here = source.get_study_id_from_name(name)
+    there = target.create_new_study(source.get_study_directions(here), name)
+    target.set_study_user_attr(there, COPYING, True)
+    for key, value in source.get_study_system_attrs(here).items():
+        target.set_study_system_attr(there, key, value)
+    trials = source.get_all_trials(here, deepcopy=False)
+    for done, trial in enumerate(trials, 1):
+        target.create_new_trial(there, trial)
+        step(done, len(trials))
+    if _content(source, here) != _content(target, there):
+        raise StoreError(f"study '{name}' changed while it was copied; the same command copies it anew.")
+    marks = facts.get(MARKS, [])
+    source.set_study_user_attr(here, MARKS, [*marks, uuid.uuid4().hex])  # before there are two that could go on
+    last = {MARKS: [*marks, uuid.uuid4().hex], COPYING: False}
+    last |= {key: facts[key] for key in ("spec", IDENTITY) if key in facts}
+    for key, value in {**{k: v for k, v in facts.items() if k not in last}, **last}.items():
+        target.set_study_user_attr(there, key, value)
+    return len(trials)
+
+
+def _cut_off(storage: BaseStorage, name: str, facts: Mapping[str, Any]) -> bool:
+    """Whether a study is a copy that is not whole: it says so, or, in its first instant, has nothing at all."""
+    if facts:
+        return COPYING in facts and IDENTITY not in facts
+    return not storage.get_n_trials(storage.get_study_id_from_name(name))
+
+
+def _content(storage: BaseStorage, study: int) -> list[str]:
+    """All that a store holds of a study's trials but its own keys, in a form in which NaN equals NaN."""
+
+    def told(trial: FrozenTrial) -> str:
+        kept = (trial.params, trial.distributions, trial.intermediate_values, trial.user_attrs, trial.system_attrs)
+        times = (trial.datetime_start, trial.datetime_complete)
+        return repr((trial.number, trial.state, trial.values, *times, *(sorted(one.items()) for one in kept)))
+
+    return [told(trial) for trial in storage.get_all_trials(study, deepcopy=False)]
 
 
 def _has_tables(path: Path) -> bool:
@@ -124,6 +147,50 @@ def _has_tables(path: Path) -> bool:
     if tables and "studies" not in tables:
         raise StoreError(f"{path} is no trial store: it has the tables of something else; name another file.")
     return bool(tables)
+
+
+def _prepare_server(url: str, create: bool) -> None:
+    """Optuna's tables in a server's database, and the schema that the URL's ``search_path`` names.
+
+    Raises:
+        StoreError: there are none and ``create`` is false, or another program's are in their place.
+    """
+    engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.pool.NullPool)
+    if _has_tables_on_server(engine):
+        return
+    if not create:
+        raise StoreError(f"no trial store in {said(url)}; run a study first, or name one with --storage.")
+    with store_lock(url, "schema", MAKING) as taken:
+        if not taken:
+            raise StoreError(f"another process makes the trial store {said(url)} for {MAKING:.0f} s; try again.")
+        if not _has_tables_on_server(engine):
+            with engine.begin() as connection:
+                schema = schema_of(connection)
+                if schema is not None and not sqlalchemy.inspect(connection).has_schema(schema):
+                    connection.execute(sqlalchemy.schema.CreateSchema(schema, if_not_exists=True))
+            storage = RDBStorage(url)
+            storage.remove_session()
+            storage.engine.dispose()
+
+
+def _has_tables_on_server(engine: sqlalchemy.Engine) -> bool:
+    """Whether the database is Optuna's store already: it writes Alembic's version last.
+
+    Raises:
+        StoreError: the version is another program's, such as MLflow's, which would be overwritten.
+    """
+    with engine.connect() as connection:
+        schema, inspector = schema_of(connection), sqlalchemy.inspect(connection)
+        if not inspector.has_table("alembic_version", schema):
+            return False
+        versions = sqlalchemy.table("alembic_version", schema=schema)
+        found = connection.execute(sqlalchemy.select(sqlalchemy.func.count()).select_from(versions)).scalar_one()
+        if found and not inspector.has_table("studies", schema):
+            raise StoreError(
+                f"{said(engine.url)} is no trial store: it has the tables of another program (MLflow's, perhaps); "
+                "name another database, or a schema of its own: add ?options=-csearch_path%3Dtrials to the URL."
+            )
+    return bool(found)
 
 
 def _require_whole(path: Path) -> None:
