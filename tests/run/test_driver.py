@@ -65,15 +65,15 @@ def log(driver: Driver) -> Log:
     return driver.watcher
 
 
-def test_a_whole_study_takes_less_than_a_second(tmp_path: Path) -> None:
+def test_a_whole_study_takes_less_than_a_second_of_processor(tmp_path: Path) -> None:
     build(tmp_path).run()  # imports and caches
-    began = time.perf_counter()
+    began = time.process_time()
     driver = build(tmp_path)
     assert driver.run() is Ending.COMPLETE
     record = driver.search.record()
     assert len(record.trials) == 24
     assert {t.state for t in record.trials} == {"complete", "pruned"}
-    assert time.perf_counter() - began < 1.0
+    assert time.process_time() - began < 1.0
 
 
 def test_the_same_study_decides_the_same(tmp_path: Path) -> None:

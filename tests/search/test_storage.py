@@ -83,8 +83,10 @@ def test_a_schema_of_its_own_is_made_beside_another_programs_tables(postgres: st
     for create in (False, True):
         with pytest.raises(StoreError, match="search_path"):
             open_storage(postgres, create=create)
-    for path in ("trials", "more,public"):
-        beside = f"{postgres}&options=-csearch_path%3D{path}"
+    for schema in ("trials", "more"):
+        beside = f"{postgres}&options=-csearch_path%3D{schema}"
+        with pytest.raises(StoreError, match=f"expected one schema, got {schema}, public"):
+            open_storage(f"{beside}%2Cpublic", create=True)
         Search(parse("name: base"), open_storage(beside, create=True)).ask()
         assert study_names(open_storage(beside)) == ["base"]
         with study_lock(beside, "base", Path("here")), study_lock(postgres, "base", Path("there")):
@@ -92,6 +94,9 @@ def test_a_schema_of_its_own_is_made_beside_another_programs_tables(postgres: st
     with engine.begin() as connection:
         assert connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar() == "theirs"
         assert sqlalchemy.inspect(connection).get_table_names() == ["alembic_version"]
+        connection.exec_driver_sql("CREATE SCHEMA postgres")
+    with pytest.raises(StoreError, match="got postgres, public"):  # a schema of the user's name comes first
+        open_storage(postgres, create=True)
 
 
 def test_a_file_that_is_no_store_is_said_in_a_sentence() -> None:

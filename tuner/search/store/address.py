@@ -74,13 +74,21 @@ def said(url: str | sqlalchemy.engine.URL) -> str:
 
 
 def schema_of(connection: sqlalchemy.Connection) -> str | None:
-    """The schema that a store's tables are in, or will be: the first of PostgreSQL's ``search_path``; the user's own
-    counts where it exists. None for databases without.
+    """The schema that a store's tables are in, or will be: what PostgreSQL's ``search_path`` leads to; None for
+    databases without.
+
+    Raises:
+        StoreError: it leads to more than one, where Optuna would take another program's tables for its own.
     """
     if connection.dialect.name != "postgresql":
         return None
     path, user = connection.execute(sqlalchemy.text("SELECT current_setting('search_path'), current_user")).one()
-    names = [name.strip().strip('"') for name in str(path).split(",")]
-    if names[0] == "$user":
-        return str(user) if sqlalchemy.inspect(connection).has_schema(str(user)) else (names[1:] or ["public"])[0]
-    return names[0] or "public"
+    names = [str(user) if name == "$user" else name for name in re.findall(r'[^\s",]+', str(path))]
+    if "$user" in path and not sqlalchemy.inspect(connection).has_schema(str(user)):
+        names.remove(str(user))
+    if len(names) > 1:
+        raise StoreError(
+            f"the trial store {said(connection.engine.url)}: expected one schema, got {', '.join(names)}; name the one "
+            f"that the trials are to be in: options=-csearch_path%3D{names[0]} in the URL."
+        )
+    return names[0] if names else "public"
