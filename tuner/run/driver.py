@@ -336,7 +336,7 @@ class Driver:
         parts = running.parts or 1
         if self.fitting is not None and not known:
             self.fitting.exceeded(running.spec, parts)
-        finer_parts = finer(running.spec, parts)
+        finer_parts = finer(running.spec.share, parts)
         if self._stopping or number in self._condemned:
             self._ended(number, Outcome(State.INTERRUPTED, reason))
         elif running.refined or finer_parts is None:

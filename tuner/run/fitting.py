@@ -19,7 +19,7 @@ TOGETHER = 4
 
 @dataclass(frozen=True)
 class Fitting:
-    """What one trial may take here, and the vocabulary of a trial's text, which its logits are as wide as.
+    """What each process of a trial may take here, and the vocabulary of a trial's text, as wide as its logits.
 
     ``capacity`` is None where a GPU's own memory decides, which only a worker can ask for.
     """
@@ -43,7 +43,7 @@ class Fitting:
         """
         if self.capacity is None:
             return None
-        vocab = self.vocab(trial)
+        vocab, trial = self.vocab(trial), trial.share
         if (parts := self.capacity.parts(trial, vocab)) is not None:
             return parts
         finest = divisions(trial)[-1]
@@ -57,4 +57,4 @@ class Fitting:
     def exceeded(self, trial: TrialSpec, parts: int) -> None:
         """Remember that the trial took more than it may, nobody knows how much."""
         if self.capacity is not None:
-            self.capacity.learn(trial, self.vocab(trial), parts, self.capacity.limit + 1)
+            self.capacity.learn(trial.share, self.vocab(trial), parts, self.capacity.limit + 1)

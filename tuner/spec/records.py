@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 Value = float | int | str | bool | None
@@ -24,6 +25,17 @@ class Origin:
 
     id: str
     marks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Seat:
+    """Which of the ``of`` processes of a trial on several devices it is; they find each other by the file ``meeting``,
+    which is not there yet.
+    """
+
+    rank: int
+    of: int
+    meeting: Path
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ class TrialSpec(Frozen):
     )
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: the faster on this machine, never slower than fp32
     compile: Literal["auto"] | bool = "auto"  # torch.compile; auto: where it pays within the budget
+    devices: Annotated[Count, Field(le=64)] = 1  # of one machine, which share each batch
     budget: BudgetField = Budget.parse("1M tokens")
     seed: Annotated[Int, Field(ge=0, lt=2**32)] = 1
 
@@ -42,15 +43,25 @@ class TrialSpec(Frozen):
     def _fits(self) -> Self:
         if self.accumulate != "auto" and self.batch % self.accumulate:
             raise ValueError(f"batch {self.batch} does not divide into {self.accumulate} micro-batches")
+        if self.batch % (self.devices * (1 if self.accumulate == "auto" else self.accumulate)):
+            raise ValueError(f"batch {self.batch} does not divide into {self.devices} devices' shares of micro-batches")
         return self
 
     @property
     def tokens_per_step(self) -> int:
         return self.batch * self.data.context
 
+    @property
+    def share(self) -> TrialSpec:
+        """The trial that each of its devices computes, as far as time and memory go."""
+        return self.model_copy(update={"batch": self.batch // self.devices, "devices": 1})
+
     def as_data(self) -> dict[str, Any]:
         """JSON-ready data that ``TrialSpec.model_validate`` reads back as an equal spec."""
-        return self.model_dump(mode="json")
+        data = self.model_dump(mode="json")
+        if self.devices == 1:  # trials from before there was the field are the same trials
+            del data["devices"]
+        return data
 
     @property
     def hash(self) -> str:

@@ -154,6 +154,7 @@ def _search(console: Console, spec: StudySpec, search: Search, vocab: int, folde
     from tuner.study.show.summary import print_summary
     from tuner.study.version import code_version
     from tuner.tracking.tracker import StudyTracker
+    from tuner.train.machine.capacity import limit_of
 
     began = time.monotonic()
     ranked = [t for t in search.record().ranked() if t.value is not None]
@@ -161,8 +162,9 @@ def _search(console: Console, spec: StudySpec, search: Search, vocab: int, folde
     workers = None if spec.study.workers == "auto" else spec.study.workers
     devices, kind = probe_devices()
     search.hold_device(kind)
-    hands = LocalWorkers(*plan_slots(workers, devices, spec.study.trials))
-    fitting = _fitting(spec, vocab, hands.slots, bool(devices), kind)
+    each = spec.trial.devices
+    hands = LocalWorkers(*plan_slots(workers, devices, spec.study.trials, each), each)
+    fitting = _fitting(spec, vocab, limit_of(spec.study.memory, hands.slots, bool(devices), each), kind)
     tracker = StudyTracker(folder, spec.name, uri, screen.say)
     driver = Driver(spec, search, hands, tracker, screen, folder, RUNS / ".corpora", code_version(), fitting)
     ending = Ending.INTERRUPTED
@@ -182,13 +184,12 @@ def _search(console: Console, spec: StudySpec, search: Search, vocab: int, folde
     return 0
 
 
-def _fitting(spec: StudySpec, vocab: int, slots: int, accelerated: bool, kind: str) -> Fitting:
+def _fitting(spec: StudySpec, vocab: int, limit: int | None, kind: str) -> Fitting:
     from tuner.run.fitting import Fitting
     from tuner.spec.parts.scalars import digest
     from tuner.study.plan import vocabulary
-    from tuner.train.machine.capacity import MACHINE, Capacity, limit_of
+    from tuner.train.machine.capacity import MACHINE, Capacity
 
-    limit = limit_of(spec.study.memory, slots, accelerated)
     known: dict[str, int] = {digest(spec.trial.data.model_dump(mode="json")): vocab}
 
     def vocab_of(trial: TrialSpec) -> int:

@@ -87,20 +87,22 @@ def cost(trial: TrialSpec, vocab: int) -> Cost:
     steps = planned_steps(trial.budget, trial.tokens_per_step, counts.flops_per_token)
     tokens = None if steps is None else float(steps) * trial.tokens_per_step
     flops = None if tokens is None else tokens * counts.flops_per_token
-    return Cost(counts, steps, tokens, flops, memory_bytes(trial, vocab), 2 * 12 * counts.parameters)
+    return Cost(counts, steps, tokens, flops, memory_bytes(trial.share, vocab), 2 * 12 * counts.parameters)
 
 
 def make_plan(spec: StudySpec, runs: Path, devices: list[str]) -> Plan:
     """Work out a study's cost; 100 seeded random points stand for the space."""
     vocab, known = vocabulary(spec.trial, runs / ".corpora")
     workers = None if spec.study.workers == "auto" else spec.study.workers
-    slots, threads = plan_slots(workers, devices, spec.study.trials)
+    each = spec.trial.devices
+    places, threads = plan_slots(workers, devices, spec.study.trials, each)
+    slots = len(places) // each
     trials = sample(spec)
     costs = [cost(trial, vocab) for trial in trials] or [cost(spec.trial, vocab)]
     parameters = [c.shape.parameters for c in costs]
-    limit = limit_of(spec.study.memory, len(slots), bool(devices))
+    limit = limit_of(spec.study.memory, slots, bool(devices), each)
     least = [_least(trial, vocab) for trial in trials]
-    keep = sorted((c.disk for c in costs), reverse=True)[: spec.study.keep + len(slots)]
+    keep = sorted((c.disk for c in costs), reverse=True)[: spec.study.keep + slots]
     return Plan(
         trial=spec.trial,
         vocab=vocab,
@@ -108,12 +110,12 @@ def make_plan(spec: StudySpec, runs: Path, devices: list[str]) -> Plan:
         base=cost(spec.trial, vocab),
         smallest=min(parameters),
         largest=max(parameters),
-        memory=min(max(c.memory for c in costs), limit or sys.maxsize) * len(slots),
+        memory=min(max(c.memory for c in costs), limit or sys.maxsize) * len(places),
         disk=sum(keep),
-        slots=len(slots),
+        slots=slots,
         threads=threads,
-        seconds=_seconds(spec, costs, len(slots), runs),
-        measured=spec.trial.budget.unit is Unit.SECONDS or known_speed(runs, len(slots)) is not None,
+        seconds=_seconds(spec, costs, slots, runs),
+        measured=spec.trial.budget.unit is Unit.SECONDS or known_speed(runs, slots) is not None,
         limit=limit,
         unfit=sum(limit is not None and needed > limit for needed in least) / max(1, len(least)),
     )
@@ -121,7 +123,8 @@ def make_plan(spec: StudySpec, runs: Path, devices: list[str]) -> Plan:
 
 def _least(trial: TrialSpec, vocab: int) -> int:
     """Bytes that a trial needs in the smallest micro-batches it may have."""
-    return memory_bytes(trial.model_copy(update={"accumulate": divisions(trial)[-1]}), vocab)
+    share = trial.share
+    return memory_bytes(share.model_copy(update={"accumulate": divisions(share)[-1]}), vocab)
 
 
 def sample(spec: StudySpec, count: int = 100) -> list[TrialSpec]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import time
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,11 +16,13 @@ from typing import Any
 import lightning as L
 import torch
 from filelock import FileLock, Timeout
+from lightning.pytorch.strategies import DDPStrategy, Strategy
 from torch import Tensor
 from torch.optim import Optimizer
 
+from tuner.spec.budget import Unit
 from tuner.spec.errors import CheckpointError
-from tuner.spec.records import CorpusInfo, Outcome, Preparing, Started
+from tuner.spec.records import CorpusInfo, Outcome, Preparing, Seat, Started
 from tuner.spec.trial import TrialSpec
 from tuner.train import checkpoint
 from tuner.train.ahead import Ahead
@@ -27,6 +30,7 @@ from tuner.train.life import Life, Link
 from tuner.train.machine.capacity import MACHINE, Capacity
 from tuner.train.machine.device import device_kind
 from tuner.train.machine.probe import settle
+from tuner.train.machine.ranks import Ranks, Together, joined
 from tuner.train.meter import Meter
 from tuner.train.model.module import GPTModule, Setting
 from tuner.train.model.shape import Shape, shape
@@ -41,6 +45,7 @@ class Place:
 
     ``notes`` keeps what was measured on this machine; ``.machine`` beside the corpora where it is None. The trial may
     take ``memory`` bytes (None: what there is) and computes a step in ``parts`` micro-batches (None: as it finds).
+    ``seat`` is this process's among those of a trial on several devices; memory and micro-batches are each one's own.
     """
 
     folder: Path
@@ -50,6 +55,7 @@ class Place:
     notes: Path | None = None
     memory: int | None = None
     parts: int | None = None
+    seat: Seat | None = None
 
     @property
     def machine(self) -> Path:
@@ -67,6 +73,14 @@ class Stretches(L.LightningModule):
         super().__init__()
         self.automatic_optimization = False
         self.life, self.module = life, life.module
+        if life.ranks.size > 1:
+            life.module.backward = self._backward
+
+    def _backward(self, loss: Tensor, last: bool) -> None:
+        """Micro-batch by micro-batch, and at a step's last one the mean of all ranks' gradients."""
+        wrapped: Any = self.trainer.strategy.model
+        with contextlib.nullcontext() if last else wrapped.no_sync():
+            self.manual_backward(loss)
 
     def configure_optimizers(self) -> list[Optimizer]:
         return self.module.stepping
@@ -86,7 +100,8 @@ def fit(
     Reports ``milestones`` equal shares of the budget, with ``samples`` texts where there is time for them, and ten
     rows between each; returns how it ended. The texts change nothing in the training. On the CPU,
     with the same threads and a budget in tokens or FLOPs, a resumed trial is bit-identical to one that was never
-    interrupted.
+    interrupted. On several devices (``spec.devices``) every process calls it with its own seat and gets the outcome;
+    the first reports, all obey; the result is that of one device but for the order in which numbers are added.
 
     Raises:
         DataError: the corpus cannot be built.
@@ -94,26 +109,31 @@ def fit(
         TooLargeError: it took more than ``place.memory``.
     """
     place.folder.mkdir(parents=True, exist_ok=True)
-    with _alone(place.folder, link):
+    device = torch.device(place.device)
+    first = place.seat is None or place.seat.rank == 0
+    with _alone(place.folder, link) if first else contextlib.nullcontext(), joined(place.seat, device) as ranks:
+        link = Together(link, ranks) if ranks.size > 1 else link
         if place.threads is not None:
             torch.set_num_threads(place.threads)
-        device = torch.device(place.device)
         if device.type == "cuda":
             torch.set_float32_matmul_precision("high")  # TF32: what "fp32" means on a GPU
         corpus = open_corpus(spec.data, place.corpora, link.preparing)
         info = corpus.info
         counts = shape(spec.model, info.vocab, spec.data.context)
-        meter = Meter(spec.budget, spec.tokens_per_step, counts.flops_per_token, milestones)
-        sound = checkpoint.sound(place.folder)
+        clock = ranks.clock if spec.budget.unit is Unit.SECONDS else time.perf_counter
+        meter = Meter(spec.budget, spec.tokens_per_step, counts.flops_per_token, milestones, clock)
+        sound = ranks.once(lambda: checkpoint.sound(place.folder))
         if sound:
             setting = _recorded(sound[0], spec, info, place.parts)
         else:
-            setting = _settled(spec, info.vocab, meter.steps, place, link)
+            setting = ranks.once(lambda: _settled(spec.share, info.vocab, meter.steps, place, link))
         torch.manual_seed(spec.seed)
-        module = GPTModule(spec, info.vocab, lambda: meter.progress).to(device)
+        module = GPTModule(spec, info.vocab, lambda: meter.progress, ranks).to(device)
+        if ranks.rank:
+            torch.manual_seed(spec.seed + ranks.rank)  # other rows, other dropout
         module.adopt(setting)
         facts = _facts(spec, info, counts, meter.steps, setting, device, code_version)
-        writing = Samples(module.gpt, corpus.tokenizer, samples)
+        writing = Samples(module.gpt, corpus.tokenizer, samples if first else 0)
         capacity = Capacity(place.memory or sys.maxsize, device_kind(device), place.machine)
         return _train(Life(module, meter, corpus, place.folder, link, facts, writing, capacity), sound)
 
@@ -174,7 +194,7 @@ def _train(life: Life, sound: Sequence[checkpoint.Saved]) -> Outcome:
         data = module.spec.data
         windows = WINDOWS[data.windows](life.corpus.tokens("train"), data.context, module.spec.seed)
         left = 2**31 if meter.steps is None else meter.steps - meter.spent.steps
-        batches = Ahead(windows, meter.spent.steps, left, module.spec.batch, module.device)
+        batches = Ahead(windows, meter.spent.steps, left, module.spec.batch, module.device, life.ranks)
         trainer = _trainer(life, module.device)
         module.train()
         meter.go()
@@ -190,7 +210,8 @@ def _trainer(life: Life, device: torch.device) -> L.Trainer:
     """Everything off that costs time per step; device and strategy are given, never guessed."""
     return L.Trainer(
         accelerator="gpu" if device.type == "cuda" else "cpu",
-        devices=[device.index or 0] if device.type == "cuda" else 1,
+        devices=_devices(device, life.ranks),
+        strategy=_strategy(life.ranks),
         max_epochs=1,
         logger=False,
         enable_checkpointing=False,
@@ -199,6 +220,15 @@ def _trainer(life: Life, device: torch.device) -> L.Trainer:
         use_distributed_sampler=False,
         callbacks=[life],
     )
+
+
+def _devices(device: torch.device, ranks: Ranks) -> list[int] | int:
+    return [int(index) for index in ranks.each(device.index or 0)] if device.type == "cuda" else ranks.size
+
+
+def _strategy(ranks: Ranks) -> Strategy | str:
+    """Buffers are each rank's own sums, and stay so."""
+    return "auto" if ranks.size == 1 else DDPStrategy(broadcast_buffers=False, gradient_as_bucket_view=True)
 
 
 def _facts(
@@ -219,6 +249,7 @@ def _facts(
         "data_fingerprint": info.fingerprint,
         "tokenizer_fingerprint": info.tokenizer_fingerprint,
         "device": str(device),
+        **({"devices": spec.devices} if spec.devices > 1 else {}),
         "device_kind": device_kind(device),
         "threads": torch.get_num_threads(),
         "precision": setting.precision,

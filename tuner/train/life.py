@@ -18,6 +18,7 @@ from tuner.spec.records import Measurement, Outcome, Preparing, Started, State, 
 from tuner.train import checkpoint
 from tuner.train.machine.capacity import Capacity, TooLargeError
 from tuner.train.machine.device import peak_memory_mb
+from tuner.train.machine.ranks import Ranks
 from tuner.train.meter import Meter
 from tuner.train.model.memory import evaluation_tokens
 from tuner.train.model.module import GPTModule
@@ -66,6 +67,7 @@ class Life(Callback):
         info = corpus.info
         self.tokens_per_byte = info.tokens[1] / info.bytes[1]
         self.past = Past(info.vocab)
+        self.ranks: Ranks = module.ranks
         self.outcome: Outcome | None = None
         self.last: checkpoint.Saved | None = None
         self.best: checkpoint.Saved | None = None
@@ -134,7 +136,7 @@ class Life(Callback):
             return
         self._weigh()
         if self.meter.due == 1:  # its evaluation was the last thing that could have taken more
-            self._remember(int(peak_memory_mb(self.module.device) * 1e6))
+            self._remember(self._peak())
         if self.meter.done:
             metrics["latency_ms"] = latency_ms(self.module.gpt)
         samples = self.samples.draw(self.meter.spent.seconds, last=self.meter.done)
@@ -154,14 +156,19 @@ class Life(Callback):
         Raises:
             TooLargeError: it took more; the machine's notes remember it.
         """
-        taken = int(peak_memory_mb(self.module.device) * 1e6)
+        taken = self._peak()
         if taken > self.capacity.limit:
             self._remember(taken)
             raise TooLargeError(taken, self.capacity.limit)
         self._fits = True
 
+    def _peak(self) -> int:
+        """Bytes of the process that took the most."""
+        return int(max(self.ranks.each(peak_memory_mb(self.module.device))) * 1e6)
+
     def _remember(self, taken: int) -> None:
-        self.capacity.learn(self.module.spec, self.corpus.info.vocab, self.module.setting.accumulate, taken)
+        share, vocab, parts = self.module.spec.share, self.corpus.info.vocab, self.module.setting.accumulate
+        self.ranks.once(lambda: self.capacity.learn(share, vocab, parts, taken))
 
     def _obey(self, verdict: Verdict) -> None:
         match verdict:
@@ -204,21 +211,24 @@ class Life(Callback):
 
     def _save(self, measurement: Measurement | None) -> None:
         before = self.last
-        self.last = checkpoint.save(
-            self.folder,
-            self.module.gpt.state_dict(),
-            {**self.module.training_state(), "lowest_row": self.past.lowest, "rows": self.past.rows},
-            self.record,
-            self.meter.spent,
-            self.meter.reached,
-            measurement,
+        state = {**self.module.training_state(), "lowest_row": self.past.lowest, "rows": self.past.rows}
+        self.last = self.ranks.once(
+            lambda: checkpoint.save(
+                self.folder,
+                self.module.gpt.state_dict(),
+                state,
+                self.record,
+                self.meter.spent,
+                self.meter.reached,
+                measurement,
+            )
         )
         self._consider(self.last)
         self._retain(before)  # while it trains, one more: should the newest be damaged
 
     def _retain(self, extra: checkpoint.Saved | None = None) -> None:
         keep = {saved.folder for saved in (self.last, self.best, extra) if saved is not None}
-        checkpoint.retain(self.folder, keep)
+        self.ranks.once(lambda: checkpoint.retain(self.folder, keep))
 
     def _consider(self, saved: checkpoint.Saved) -> None:
         """Keep the lowest validation loss; a checkpoint made between milestones has none of its own."""

@@ -7,7 +7,9 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import shutil
 import signal
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing import connection, forkserver
@@ -15,11 +17,11 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from tuner.run.hands.link import DevicesJob, Exhausted, Interrupt, TrialJob
+from tuner.run.hands.link import DevicesJob, Exhausted, Interrupt, Message, TrialJob
 from tuner.run.hands.worker import PRELOAD, work
 from tuner.run.hands.workers import Died, Event
 from tuner.spec.errors import TunerError
-from tuner.spec.records import Outcome, Verdict
+from tuner.spec.records import Outcome, Seat, State, Verdict
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 
@@ -58,33 +60,54 @@ def accelerators() -> list[str]:
     return [f"cuda:{index}" for index in range(count)]
 
 
-def plan_slots(workers: int | None, devices: list[str], trials: int) -> tuple[list[str], int]:
-    """One device per slot and the threads of each: a GPU a worker where there are GPUs, else CPU cores shared out.
+def plan_slots(workers: int | None, devices: list[str], trials: int, each: int = 1) -> tuple[list[str], int]:
+    """The devices of all slots in a row, ``each`` of them a slot, and the threads of each: GPUs where there are GPUs,
+    else CPU cores shared out.
 
     ``workers`` None is auto. Without a GPU that is two workers up to eight cores and one per four cores beyond:
     on small models two single threads do more than one pair (facts measured by ``tuner bench workers``), while
     many parallel trials leave the sampler little to learn from. Never more than there are ``trials``.
+
+    Raises:
+        TunerError: there are GPUs, but not enough for one trial.
     """
+    if 0 < len(devices) < each:
+        raise TunerError(f"trial.devices is {each}, and this machine has {len(devices)}: {', '.join(devices)}.")
     if devices:
-        count = min(workers or len(devices), trials)
-        return [devices[slot % len(devices)] for slot in range(count)], max(1, cores() // count)
-    count = min(workers or min(cores(), max(2, cores() // 4)), trials)
+        count = each * min(workers or len(devices) // each, trials)
+        return [devices[place % len(devices)] for place in range(count)], max(1, cores() // count)
+    count = each * min(workers or max(1, min(cores(), max(2, cores() // 4)) // each), trials)
     return ["cpu"] * count, max(1, cores() // count)
 
 
 @dataclass
-class _Running:
+class _Member:
+    """One of a trial's processes, and how it ended as far as that was heard."""
+
     process: BaseProcess
     pipe: Connection
+    end: Outcome | Exhausted | Died | None = None
+
+
+@dataclass
+class _Running:
+    """A trial's processes: one a device, the first speaks for all; they met in the folder ``meeting``."""
+
+    members: list[_Member]
     slot: int
     kills: int
+    meeting: Path | None
+
+
+FAREWELL = 2.0
+"""Seconds in which the cause is looked for among a trial's processes, when the first has failed."""
 
 
 class LocalWorkers:
-    """Worker processes of this machine, one trial each."""
+    """Worker processes of this machine; a trial has ``each`` of ``devices``, with a process of ``threads`` for each."""
 
-    def __init__(self, devices: list[str], threads: int) -> None:
-        self.devices, self.threads, self.slots = devices, threads, len(devices)
+    def __init__(self, devices: list[str], threads: int, each: int = 1) -> None:
+        self.devices, self.threads, self.each, self.slots = devices, threads, each, len(devices) // each
         self._running: dict[int, _Running] = {}
 
     @property
@@ -94,42 +117,52 @@ class LocalWorkers:
     def start(self, job: TrialJob) -> None:
         used = {running.slot for running in self._running.values()}
         slot = next(slot for slot in range(self.slots) if slot not in used)
-        process, pipe = _spawn(job, self.devices[slot], self.threads)
-        self._running[job.number] = _Running(process, pipe, slot, memory_kills())
+        meeting = None if self.each == 1 else Path(tempfile.mkdtemp(prefix="tuner-ranks-"))
+        members = []
+        for rank, device in enumerate(self.devices[slot * self.each : (slot + 1) * self.each]):
+            seat = None if meeting is None else Seat(rank, self.each, meeting / "met")
+            members.append(_Member(*_spawn(job, device, self.threads, seat)))
+        self._running[job.number] = _Running(members, slot, memory_kills(), meeting)
 
     def wait(self, timeout: float) -> list[Event]:
-        by_pipe = {running.pipe: number for number, running in self._running.items()}
+        by_pipe = {
+            member.pipe: number
+            for number, running in self._running.items()
+            for member in running.members
+            if member.end is None
+        }
         events: list[Event] = []
-        for ready in connection.wait(list(by_pipe), timeout):
-            assert isinstance(ready, Connection)
-            events += self._hear(by_pipe[ready])
+        for number in dict.fromkeys(by_pipe[pipe] for pipe in connection.wait(list(by_pipe), timeout)):  # type: ignore[index]
+            events += self._hear(number)
         return events
 
     def _hear(self, number: int) -> list[Event]:
-        """Everything in a worker's pipe; its end of file, or an outcome, frees the slot."""
-        running, events = self._running[number], []
-        try:
-            while running.pipe.poll():
-                message = running.pipe.recv()
-                events.append(Event(number, message))
-                if isinstance(message, Outcome | Exhausted):
-                    self._free(number)
-                    return events
-        except (EOFError, OSError):
-            code = self._free(number)
-            events.append(Event(number, Died(code, memory=memory_kills() > running.kills)))
+        """What a trial's processes have said; the end of the first, or a bad one of another, ends all and frees the
+        slot.
+        """
+        running = self._running[number]
+        first, *others = running.members
+        events = [Event(number, message) for message in _heard(first, running.kills)]
+        for other in others:
+            _heard(other, running.kills)
+        if others and isinstance(first.end, Outcome) and first.end.state is State.FAILED:  # of the others' silence?
+            connection.wait([other.process.sentinel for other in others], FAREWELL)
+            for other in others:
+                _heard(other, running.kills)
+        end = next((other.end for other in others if _bad(other.end)), first.end)
+        if end is not None:
+            self._free(number)
+            events.append(Event(number, end))
         return events
 
-    def _free(self, number: int) -> int:
+    def _free(self, number: int) -> None:
         running = self._running.pop(number)
-        running.process.join(10)
-        if running.process.is_alive():
-            running.process.kill()
-            running.process.join()
-        running.pipe.close()
-        code = running.process.exitcode
-        running.process.close()
-        return 1 if code is None else code
+        for member in running.members:
+            if not isinstance(running.members[0].end, Outcome):
+                member.process.kill()  # the others wait for one that is gone
+            _bury(member)
+        if running.meeting is not None:
+            shutil.rmtree(running.meeting, ignore_errors=True)
 
     def answer(self, number: int, verdict: Verdict) -> None:
         self._send(number, verdict)
@@ -140,15 +173,46 @@ class LocalWorkers:
 
     def _send(self, number: int, message: object) -> None:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError, KeyError):
-            self._running[number].pipe.send(message)
+            self._running[number].members[0].pipe.send(message)
 
     def kill(self, number: int | None = None) -> None:
         for each in self._running if number is None else (number,):
-            self._running[each].process.kill()
+            for member in self._running[each].members:
+                member.process.kill()
 
     def pids(self) -> dict[int, int]:
-        """Trial -> process id of its worker."""
-        return {number: running.process.pid or 0 for number, running in self._running.items()}
+        """Trial -> process id of its worker, the first where it has several."""
+        return {number: running.members[0].process.pid or 0 for number, running in self._running.items()}
+
+
+def _heard(member: _Member, kills: int) -> list[Message]:
+    """What is in a process's pipe; its last word, or how it died, is its end and not among these."""
+    said: list[Message] = []
+    try:
+        while member.end is None and member.pipe.poll():
+            message = member.pipe.recv()
+            if isinstance(message, Outcome | Exhausted):
+                member.end = message
+            else:
+                said.append(message)
+    except (EOFError, OSError):
+        member.process.join(10)
+        code = member.process.exitcode
+        member.end = Died(1 if code is None else code, memory=memory_kills() > kills)
+    return said
+
+
+def _bad(end: Outcome | Exhausted | Died | None) -> bool:
+    return isinstance(end, Exhausted | Died) or (end is not None and end.state is State.FAILED)
+
+
+def _bury(member: _Member) -> None:
+    member.process.join(10)
+    if member.process.is_alive():
+        member.process.kill()
+        member.process.join()
+    member.pipe.close()
+    member.process.close()
 
 
 def memory_kills() -> int:
@@ -179,10 +243,12 @@ def devices() -> dict[str, str]:
         pipe.close()
 
 
-def _spawn(job: TrialJob | DevicesJob, device: str, threads: int | None) -> tuple[BaseProcess, Connection]:
+def _spawn(
+    job: TrialJob | DevicesJob, device: str, threads: int | None, seat: Seat | None = None
+) -> tuple[BaseProcess, Connection]:
     warm_up()
     ours, theirs = _CONTEXT.Pipe()
-    process = _CONTEXT.Process(target=work, args=(job, theirs, device, threads), daemon=True)
+    process = _CONTEXT.Process(target=work, args=(job, theirs, device, threads, seat), daemon=True)
     with deaf():
         process.start()
     theirs.close()

@@ -14,13 +14,13 @@ from multiprocessing.connection import Connection
 
 from tuner.run.hands.link import DataJob, DevicesJob, ExamineJob, Exhausted, Job, PipeLink, ProveJob, TrialJob, WriteJob
 from tuner.spec.errors import DataError, TunerError
-from tuner.spec.records import Outcome, State
+from tuner.spec.records import Outcome, Seat, State
 
 PRELOAD = ["tuner.train.fit"]
 """Imported once by the fork server, so that a worker starts in milliseconds."""
 
 
-def work(job: Job, pipe: Connection, device: str, threads: int | None) -> None:
+def work(job: Job, pipe: Connection, device: str, threads: int | None, seat: Seat | None = None) -> None:
     """Do ``job`` and send what comes of it; the last message is its Outcome or the answer its job names."""
     # These reach the whole process group, or every process of a service; only the driver decides what they mean.
     # Blocked, not ignored: Lightning would put a handler of its own on SIGTERM.
@@ -31,7 +31,7 @@ def work(job: Job, pipe: Connection, device: str, threads: int | None) -> None:
     link = PipeLink(pipe)
     match job:
         case TrialJob():
-            link.send(_train(job, link, device, threads))
+            link.send(_train(job, link, device, threads, seat))
         case DataJob():
             link.send(_prepare(job, link))
         case DevicesJob():
@@ -49,12 +49,12 @@ def work(job: Job, pipe: Connection, device: str, threads: int | None) -> None:
     pipe.close()
 
 
-def _train(job: TrialJob, link: PipeLink, device: str, threads: int | None) -> Outcome | Exhausted:
+def _train(job: TrialJob, link: PipeLink, device: str, threads: int | None, seat: Seat | None) -> Outcome | Exhausted:
     from tuner.train.fit import Place, fit
     from tuner.train.machine.capacity import TooLargeError
     from tuner.train.machine.device import is_out_of_memory
 
-    place = Place(job.folder, job.corpora, device, threads, memory=job.memory, parts=job.parts)
+    place = Place(job.folder, job.corpora, device, threads, memory=job.memory, parts=job.parts, seat=seat)
     try:
         return fit(job.spec, job.milestones, place, link, job.code_version, job.samples)
     except DataError as error:  # the text as written was read before: what was searched does not fit it

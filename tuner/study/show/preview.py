@@ -67,7 +67,8 @@ def _cost(base: Cost, plan: Plan) -> str:
         else (f", {base.steps} steps, {words.count(base.tokens or 0)} tokens, {words.count(base.flops or 0)}FLOP")
     )
     free_memory, free_disk = psutil.virtual_memory().available, shutil.disk_usage(Path.cwd()).free
-    workers = f"{_many(plan.slots, 'worker')} of {_many(plan.threads, 'thread')}"
+    each = "" if plan.trial.devices == 1 else f" on each of {plan.trial.devices} devices"
+    workers = f"{_many(plan.slots, 'worker')} of {_many(plan.threads, 'thread')}{each}"
     span = ""
     if plan.smallest < plan.largest:
         span = f"the space: {words.count(plan.smallest)} to {words.count(plan.largest)} parameters\n"
@@ -81,7 +82,7 @@ def _cost(base: Cost, plan: Plan) -> str:
     time = f"time: at most about {words.duration(plan.seconds)} ({basis}), less what is pruned"
     return (
         f"it has {words.count(base.shape.parameters)} parameters{spent}, "
-        f"and takes about {words.size(base.memory)} of memory\n"
+        f"and takes about {words.size(base.memory)} of memory{each}\n"
         f"{span}"
         f"{unfit}"
         f"{workers}; memory: at most about {words.size(plan.memory)} of {words.size(free_memory)} free; "

@@ -52,13 +52,13 @@ def available_bytes() -> int:
     return free
 
 
-def limit_of(wanted: int | str, slots: int, accelerated: bool) -> int | None:
-    """Bytes that one of ``slots`` trials may take: as wanted, else its share of the free memory; None where a GPU's
-    own memory decides, which only a worker can ask for.
+def limit_of(wanted: int | str, slots: int, accelerated: bool, each: int = 1) -> int | None:
+    """Bytes that each of the ``each`` processes of one of ``slots`` trials may take: as wanted for the trial, else its
+    share of the free memory; None where a GPU's own memory decides, which only a worker can ask for.
     """
     if isinstance(wanted, int):
-        return wanted
-    return None if accelerated else int(SHARE * available_bytes() / slots)
+        return wanted // each
+    return None if accelerated else int(SHARE * available_bytes() / (slots * each))
 
 
 def divisions(spec: TrialSpec) -> list[int]:

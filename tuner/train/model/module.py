@@ -15,11 +15,16 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from tuner.spec.trial import TrialSpec
+from tuner.train.machine.ranks import ALONE, Ranks
 from tuner.train.model.gpt import GPT
 from tuner.train.model.optim import build_optimizers, rate_factor, set_rates
 
 Losses = Callable[[Tensor, Tensor, float], tuple[Tensor, Tensor]]
 """What GPT.losses is: ids and targets (B, T) and the weight of the z-loss -> what is minimised, cross entropy."""
+
+
+def _backward(loss: Tensor, last: bool) -> None:
+    loss.backward()  # type: ignore[no-untyped-call]
 
 
 @dataclass(frozen=True)
@@ -44,15 +49,17 @@ class Setting:
 class GPTModule(nn.Module):
     """A GPT with its optimizers. ``progress``, the share of the budget, is asked for at each step: the schedule.
 
-    Steps are computed as ``Setting.plain`` has it until ``adopt`` says otherwise; evaluation is never compiled.
+    Steps are computed as ``Setting.plain`` has it until ``adopt`` says otherwise; evaluation is never compiled. Of
+    several ``ranks`` each computes its part of a batch; ``backward``, told which micro-batch is a step's last, has to
+    leave the mean gradient of all of them.
     """
 
     loss_sum: Tensor
     grad_norm: Tensor
 
-    def __init__(self, spec: TrialSpec, vocab: int, progress: Callable[[], float]) -> None:
+    def __init__(self, spec: TrialSpec, vocab: int, progress: Callable[[], float], ranks: Ranks = ALONE) -> None:
         super().__init__()
-        self.spec = spec
+        self.spec, self.ranks, self.backward = spec, ranks, _backward
         self.gpt = GPT(spec.model, vocab, spec.data.context)
         self.stepping: list[Optimizer] = build_optimizers(self.gpt, spec.optim, spec.model.depth, spec.tokens_per_step)
         self.progress = progress
@@ -90,10 +97,10 @@ class GPTModule(nn.Module):
     def training_step(self, batch: Tensor, batch_index: int = 0) -> None:
         """batch: token ids (B, T + 1); the targets are the ids one place on. One step, whatever the accumulation."""
         optim, parts = self.spec.optim, self.setting.accumulate
-        for ids in batch.chunk(parts):
+        for part, ids in enumerate(batch.chunk(parts), 1):
             with self._autocast():
                 loss, entropy = self._losses(ids[:, :-1], ids[:, 1:], optim.z_loss)
-            (loss / parts if parts > 1 else loss).backward()  # type: ignore[no-untyped-call]
+            self.backward(loss / parts if parts > 1 else loss, part == parts)
             self.loss_sum.add_(entropy.detach(), alpha=1 / parts)
         if optim.clip is not None:
             self.grad_norm.copy_(torch.nn.utils.clip_grad_norm_(self._clipped, optim.clip))
@@ -106,7 +113,7 @@ class GPTModule(nn.Module):
 
     def take_loss(self) -> float:
         """Mean training loss (nats a token) since the last call; the one place where the device is waited for."""
-        mean = float(self.loss_sum) / max(self.loss_count, 1)
+        mean = float(self.ranks.total(self.loss_sum)) / self.ranks.size / max(self.loss_count, 1)
         self.loss_sum.zero_()
         self.loss_count = 0
         return mean
@@ -118,35 +125,34 @@ class GPTModule(nn.Module):
         total, count = torch.zeros((), dtype=torch.float64, device=self.device), 0
         try:
             for inputs, targets in windows:
-                x = torch.from_numpy(inputs).to(self.device)
-                y = torch.from_numpy(targets).to(self.device)
-                with self._autocast():
-                    total += self.gpt.loss(x, y, reduction="sum")
-                count += y.numel()
+                x = self.ranks.part(torch.from_numpy(inputs)).to(self.device)
+                y = self.ranks.part(torch.from_numpy(targets)).to(self.device)
+                if len(y):  # fewer windows than ranks
+                    with self._autocast():
+                        total += self.gpt.loss(x, y, reduction="sum")
+                count += targets.size
                 each()
         finally:
             self.gpt.train()
-        return float(total) / count if count else math.nan
+        return float(self.ranks.total(total)) / count if count else math.nan
 
     def training_state(self) -> dict[str, Any]:
         """All that a bit-identical continuation needs beside weights and position."""
-        state: dict[str, Any] = {
-            "optimizers": [optimizer.state_dict() for optimizer in self.stepping],
-            "cpu_rng": torch.get_rng_state(),
-            "loss_sum": self.loss_sum.cpu(),
-            "loss_count": self.loss_count,
-        }
+        own = {"cpu_rng": torch.get_rng_state(), "loss_sum": self.loss_sum.cpu()}
         if self.device.type == "cuda":
-            state["cuda_rng"] = torch.cuda.get_rng_state(self.device)
-        return state
+            own["cuda_rng"] = torch.cuda.get_rng_state(self.device)
+        first, *others = self.ranks.each(own)
+        optimizers = [optimizer.state_dict() for optimizer in self.stepping]
+        return {"optimizers": optimizers, "loss_count": self.loss_count, **first, "others": others}
 
     def restore(self, weights: dict[str, Tensor], state: dict[str, Any]) -> None:
         """Take up ``training_state`` again; the module is on its device already."""
         self.gpt.load_state_dict(weights)
         for optimizer, saved in zip(self.stepping, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
-        self.loss_sum.copy_(state["loss_sum"])
+        own = state["others"][self.ranks.rank - 1] if self.ranks.rank else state
+        self.loss_sum.copy_(own["loss_sum"])
         self.loss_count = int(state["loss_count"])
-        torch.set_rng_state(state["cpu_rng"])
-        if self.device.type == "cuda" and "cuda_rng" in state:
-            torch.cuda.set_rng_state(state["cuda_rng"], self.device)
+        torch.set_rng_state(own["cpu_rng"])
+        if self.device.type == "cuda" and "cuda_rng" in own:
+            torch.cuda.set_rng_state(own["cuda_rng"], self.device)
