@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from tuner.search.asktell import Search
     from tuner.spec.study import StudySpec
     from tuner.spec.trial import TrialSpec
+    from tuner.study.hire import Hired
     from tuner.tracking.tracker import StudyTracker
 
 RUNS = Path("runs")
@@ -47,11 +48,15 @@ def study(
         str | None,
         typer.Option("--from", metavar="STUDY", help="begin with what fits of another study's trials"),
     ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="train on a Ray cluster: auto, local or ray://HOST:10001"),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan and stop; nothing is created")] = False,
 ) -> None:
     """Search: train the trials of a YAML file, go on where it stopped, print the best."""
     with errors_as_sentences():
-        raise typer.Exit(run_study(yaml, set_ or [], storage, dry_run, from_))
+        raise typer.Exit(run_study(yaml, set_ or [], storage, dry_run, from_, ray))
 
 
 def main() -> None:
@@ -78,9 +83,16 @@ def errors_as_sentences() -> Iterator[None]:
         raise typer.Exit(1) from None
 
 
-def run_study(yaml: Path, overrides: list[str], storage: str | None, dry_run: bool, old: str | None = None) -> int:
+def run_study(
+    yaml: Path,
+    overrides: list[str],
+    storage: str | None,
+    dry_run: bool,
+    old: str | None = None,
+    cluster: str | None = None,
+) -> int:
     """Do the whole job; returns the exit code (0 complete or planned, 130 interrupted). A study that has no trial yet
-    begins with those of ``old``.
+    begins with those of ``old``; trials run on the Ray cluster of that address, or here.
 
     Raises:
         TunerError: with a sentence and its own exit code.
@@ -95,7 +107,7 @@ def run_study(yaml: Path, overrides: list[str], storage: str | None, dry_run: bo
     console = Console()
     spec = load(yaml, overrides)
     url, uri = storage_url(storage, spec.study.storage), location(spec.study.tracking)
-    print_plan(console, spec, make_plan(spec, RUNS, accelerators()), url, uri)
+    print_plan(console, spec, make_plan(spec, RUNS, accelerators(), cluster), url, uri)
     if dry_run:
         return 0
 
@@ -104,6 +116,7 @@ def run_study(yaml: Path, overrides: list[str], storage: str | None, dry_run: bo
     from tuner.search.store.lock import study_lock
     from tuner.search.store.storage import open_storage
     from tuner.study.fork import begin_with
+    from tuner.study.hire import hired
     from tuner.study.prepare import prepare_data
     from tuner.study.show.screen import Screen
 
@@ -114,12 +127,14 @@ def run_study(yaml: Path, overrides: list[str], storage: str | None, dry_run: bo
         claim(folder, search.origin, uri)
         if not search.left:
             return _already_complete(console, spec, search, folder, uri)
-        info = prepare_data(spec, RUNS / ".corpora", Screen(spec, console, 0, None))
+        screen = Screen(spec, console, 0, None)
+        info = prepare_data(spec, RUNS / ".corpora", screen)
         search.hold_text(info.fingerprint)
         if old is not None and not search.begun:
             search = begin_with(console, spec, opened, old, info.fingerprint)
         search.outage.renew = renew
-        return _search(console, spec, search, info.vocab, folder, uri)
+        with hired(spec, cluster, screen.say) as hands:
+            return _search(console, spec, search, info.vocab, folder, uri, hands)
 
 
 def _already_complete(console: Console, spec: StudySpec, search: Search, folder: Path, uri: str) -> int:
@@ -145,46 +160,39 @@ def _already_complete(console: Console, spec: StudySpec, search: Search, folder:
     return 0
 
 
-def _search(console: Console, spec: StudySpec, search: Search, vocab: int, folder: Path, uri: str) -> int:
+def _search(console: Console, spec: StudySpec, search: Search, vocab: int, folder: Path, uri: str, hands: Hired) -> int:
     from tuner.run.driver import Driver, Ending
-    from tuner.run.hands.local import LocalWorkers, plan_slots
     from tuner.study.plan import remember_speed
-    from tuner.study.prepare import probe_devices
     from tuner.study.show.screen import Screen
     from tuner.study.show.summary import print_summary
     from tuner.study.version import code_version
     from tuner.tracking.tracker import StudyTracker
-    from tuner.train.machine.capacity import limit_of
 
     began = time.monotonic()
     ranked = [t for t in search.record().ranked() if t.value is not None]
     screen = Screen(spec, console, search.spent, (ranked[0].value or 0.0, ranked[0].number) if ranked else None)
-    workers = None if spec.study.workers == "auto" else spec.study.workers
-    devices, kind = probe_devices()
-    search.hold_device(kind)
-    each = spec.trial.devices
-    hands = LocalWorkers(*plan_slots(workers, devices, spec.study.trials, each), each)
-    fitting = _fitting(spec, vocab, limit_of(spec.study.memory, hands.slots, bool(devices), each), kind)
+    search.hold_device(hands.kind)
+    fitting = _fitting(spec, vocab, hands)
     tracker = StudyTracker(folder, spec.name, uri, screen.say)
-    driver = Driver(spec, search, hands, tracker, screen, folder, RUNS / ".corpora", code_version(), fitting)
+    driver = Driver(spec, search, hands.workers, tracker, screen, folder, RUNS / ".corpora", code_version(), fitting)
     ending = Ending.INTERRUPTED
     try:
         with _signals(driver, console), screen.shown():
             ending = driver.run()
     finally:
-        hands.kill()
+        hands.workers.kill()
         _close(console, tracker, search, uri, hurried=ending is Ending.INTERRUPTED)
     if ending is Ending.INTERRUPTED:
         command = shlex.join(["python", *sys.orig_argv[1:]])
         console.print(Text(f"interrupted; the same command goes on:\n{command}"), soft_wrap=True)
         return INTERRUPTED
     record = search.record()
-    remember_speed(RUNS, hands.slots, record)
+    remember_speed(RUNS, hands.workers.slots, record)
     print_summary(console, record, search.importance(), time.monotonic() - began, str(RUNS))
     return 0
 
 
-def _fitting(spec: StudySpec, vocab: int, limit: int | None, kind: str) -> Fitting:
+def _fitting(spec: StudySpec, vocab: int, hands: Hired) -> Fitting:
     from tuner.run.fitting import Fitting
     from tuner.spec.parts.scalars import digest
     from tuner.study.plan import vocabulary
@@ -202,7 +210,7 @@ def _fitting(spec: StudySpec, vocab: int, limit: int | None, kind: str) -> Fitti
                 raise InfeasibleError(str(error)) from None
         return known[key]
 
-    return Fitting(None if limit is None else Capacity(limit, kind, RUNS / MACHINE), vocab_of)
+    return Fitting(None if hands.limit is None else Capacity(hands.limit, hands.kind, RUNS / MACHINE), vocab_of)
 
 
 def _close(console: Console, tracker: StudyTracker, search: Search, uri: str, hurried: bool) -> None:

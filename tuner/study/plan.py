@@ -50,7 +50,8 @@ class Plan:
     """A study's cost: the trial as written, the range over the space, and the time if nothing is pruned.
 
     ``limit`` is what one trial may take of the memory, None where a GPU's decides; ``unfit`` the share of the space
-    that cannot do with it.
+    that cannot do with it. Trials train on the Ray cluster of the address ``cluster``, where ``slots``, ``threads``
+    and ``seconds`` say nothing, or here.
     """
 
     trial: TrialSpec
@@ -67,6 +68,7 @@ class Plan:
     measured: bool
     limit: int | None
     unfit: float
+    cluster: str | None = None
 
 
 def vocabulary(trial: TrialSpec, corpora: Path) -> tuple[int, bool]:
@@ -90,7 +92,14 @@ def cost(trial: TrialSpec, vocab: int) -> Cost:
     return Cost(counts, steps, tokens, flops, memory_bytes(trial.share, vocab), 2 * 12 * counts.parameters)
 
 
-def make_plan(spec: StudySpec, runs: Path, devices: list[str]) -> Plan:
+def remote_limit(spec: StudySpec) -> int | None:
+    """What each process of a trial may take on a Ray cluster's node; None where nobody has said."""
+    study = spec.study
+    limit = study.resources.memory if study.memory == "auto" else study.memory
+    return None if limit is None else limit // spec.trial.devices
+
+
+def make_plan(spec: StudySpec, runs: Path, devices: list[str], cluster: str | None = None) -> Plan:
     """Work out a study's cost; 100 seeded random points stand for the space."""
     vocab, known = vocabulary(spec.trial, runs / ".corpora")
     workers = None if spec.study.workers == "auto" else spec.study.workers
@@ -100,7 +109,7 @@ def make_plan(spec: StudySpec, runs: Path, devices: list[str]) -> Plan:
     trials = sample(spec)
     costs = [cost(trial, vocab) for trial in trials] or [cost(spec.trial, vocab)]
     parameters = [c.shape.parameters for c in costs]
-    limit = limit_of(spec.study.memory, slots, bool(devices), each)
+    limit = limit_of(spec.study.memory, slots, bool(devices), each) if cluster is None else remote_limit(spec)
     least = [_least(trial, vocab) for trial in trials]
     keep = sorted((c.disk for c in costs), reverse=True)[: spec.study.keep + slots]
     return Plan(
@@ -118,6 +127,7 @@ def make_plan(spec: StudySpec, runs: Path, devices: list[str]) -> Plan:
         measured=spec.trial.budget.unit is Unit.SECONDS or known_speed(runs, slots) is not None,
         limit=limit,
         unfit=sum(limit is not None and needed > limit for needed in least) / max(1, len(least)),
+        cluster=cluster,
     )
 
 

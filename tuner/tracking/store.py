@@ -100,7 +100,7 @@ def patience(uri: str, hurried: bool) -> float:
     that may be away little, and less where somebody pressed Ctrl-C (``hurried``).
     """
     if hurried:
-        return 2.5
+        return 1.5
     path = sqlite_path(uri)
     return 60.0 if path is not None and os.access(path.parent, os.W_OK) else 4.0
 

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -55,14 +55,29 @@ def browsing(idle: bool = False) -> Iterator[Any]:
     before = {one.pid for one in psutil.Process().children(recursive=True)}
     with sync_playwright() as playwright:
         if idle:  # before the launch: processes inherit it, and only root leaves it again
-            for one in psutil.Process().children(recursive=True):
-                if one.pid not in before:
-                    os.sched_setscheduler(one.pid, os.SCHED_IDLE, os.sched_param(0))
+            for one in _others(before):
+                os.sched_setscheduler(one.pid, os.SCHED_IDLE, os.sched_param(0))
         browser = playwright.chromium.launch(executable_path=_chromium(), args=_SWITCHES)
+        if idle:
+            for one in _others(before):
+                _humble(one.pid)
         try:
             yield browser
         finally:
             browser.close()
+
+
+def _others(before: Collection[int]) -> list[psutil.Process]:
+    """What has been started below us since then."""
+    return [one for one in psutil.Process().children(recursive=True) if one.pid not in before]
+
+
+def _humble(pid: int) -> None:
+    """Weigh the whole session of a process least. Linux may share a processor out between sessions first, whatever
+    class their processes have (man 7 sched, "The autogroup feature"), and Playwright gives a browser its own.
+    """
+    with contextlib.suppress(OSError):  # no such feature, or not ours to say
+        Path(f"/proc/{pid}/autogroup").write_text("19")
 
 
 @contextlib.contextmanager

@@ -14,11 +14,12 @@ from tuner.spec.records import Verdict
 @dataclass(frozen=True)
 class Died:
     """A worker ended without an outcome: its exit code, negative for a signal; ``memory`` where the kernel ended
-    something for want of memory meanwhile.
+    something for want of memory meanwhile; ``why`` where more is known than the code tells.
     """
 
     exit_code: int
     memory: bool = False
+    why: str = ""
 
     @property
     def exhausted(self) -> bool:
@@ -44,6 +45,8 @@ class Died:
             -11: "SIGSEGV",
             -15: "SIGTERM",
         }
+        if self.why:
+            return self.why
         if self.exhausted:
             return "the worker was killed by the kernel (SIGKILL) because memory ran out"
         if self.exit_code == -9:
@@ -64,7 +67,9 @@ class Event:
 class Workers(Protocol):
     """Hands: each of ``slots`` trains one trial at a time."""
 
-    slots: int
+    @property
+    def slots(self) -> int:
+        """How many trials may train at once, now."""
 
     @property
     def idle(self) -> int:

@@ -50,6 +50,14 @@ class StopSettings(Frozen):
     over: Annotated[Count, Field(le=100_000)] = 10  # trials
 
 
+class ResourceSettings(Frozen):
+    """What one trial asks of a Ray cluster (``--ray``); Ray puts it where there is so much."""
+
+    cpus: Positive = 1.0  # its threads
+    gpus: Annotated[Float, Field(ge=0)] | None = None  # None: trial.devices where the cluster has GPUs
+    memory: Size | None = None  # None: nothing is said
+
+
 class StudySettings(Frozen):
     """How to search. ``trials`` is a total: the same study again goes on. What a trial is, is no part."""
 
@@ -64,6 +72,7 @@ class StudySettings(Frozen):
     against: Literal["parameters", "flops", "latency_ms"] | None = None  # a second objective: the least loss for each
     seed: Annotated[Int, Field(ge=0, lt=2**32)] = 1
     workers: Literal["auto"] | Annotated[Count, Field(le=1024)] = "auto"
+    resources: ResourceSettings = ResourceSettings()  # of a trial on a Ray cluster
     storage: Annotated[str, AfterValidator(_url)] | None = None  # None: sqlite:///tuner.db
     tracking: Annotated[str, Field(min_length=1)] | None = None  # an MLflow URI; None: sqlite:///mlflow.db
     repeats: RepeatSettings | None = None  # beyond ``trials``, once those are done; None: the winner is seen once

@@ -15,6 +15,7 @@ from rich.text import Text
 from tuner.analysis import words
 from tuner.analysis.prefixes import truncated
 from tuner.spec.dimensions.dimension import ChoiceDim, Dimension
+from tuner.spec.parts.settings import ResourceSettings
 from tuner.spec.study import StudySpec
 from tuner.spec.trial import TrialSpec
 from tuner.study.plan import Cost, Plan
@@ -44,7 +45,7 @@ def print_plan(console: Console, spec: StudySpec, plan: Plan, store: str, tracki
     for rule in spec.forbid:
         console.print(Text(f"  never: {rule}"))
     console.print(Text(_model(trial, plan)))
-    console.print(Text(_cost(base, plan)))
+    console.print(Text(_cost(base, plan, study.resources)))
     console.print(Text(f"store {shown(store)}; runs in MLflow at {shown(tracking)}"))
 
 
@@ -60,15 +61,14 @@ def _model(trial: TrialSpec, plan: Plan) -> str:
     )
 
 
-def _cost(base: Cost, plan: Plan) -> str:
+def _cost(base: Cost, plan: Plan, resources: ResourceSettings) -> str:
     spent = (
         ""
         if base.steps is None
         else (f", {base.steps} steps, {words.count(base.tokens or 0)} tokens, {words.count(base.flops or 0)}FLOP")
     )
-    free_memory, free_disk = psutil.virtual_memory().available, shutil.disk_usage(Path.cwd()).free
+    free_disk = shutil.disk_usage(Path.cwd()).free
     each = "" if plan.trial.devices == 1 else f" on each of {plan.trial.devices} devices"
-    workers = f"{_many(plan.slots, 'worker')} of {_many(plan.threads, 'thread')}{each}"
     span = ""
     if plan.smallest < plan.largest:
         span = f"the space: {words.count(plan.smallest)} to {words.count(plan.largest)} parameters\n"
@@ -78,16 +78,30 @@ def _cost(base: Cost, plan: Plan) -> str:
             f"about {plan.unfit:.0%} of the space does not fit the {words.size(plan.limit)} that a trial may take "
             "(study.memory): such a point costs no trial\n"
         )
-    basis = "as measured here" if plan.measured else "a guess before the first study here"
-    time = f"time: at most about {words.duration(plan.seconds)} ({basis}), less what is pruned"
+    disk = f"disk: about {words.size(plan.disk)} of {words.size(free_disk)} free"
     return (
         f"it has {words.count(base.shape.parameters)} parameters{spent}, "
         f"and takes about {words.size(base.memory)} of memory{each}\n"
         f"{span}"
         f"{unfit}"
-        f"{workers}; memory: at most about {words.size(plan.memory)} of {words.size(free_memory)} free; "
-        f"disk: about {words.size(plan.disk)} of {words.size(free_disk)} free; {time}"
+        f"{_here(plan, each, disk) if plan.cluster is None else _there(plan.cluster, resources, disk)}"
     )
+
+
+def _here(plan: Plan, each: str, disk: str) -> str:
+    free = psutil.virtual_memory().available
+    basis = "as measured here" if plan.measured else "a guess before the first study here"
+    return (
+        f"{_many(plan.slots, 'worker')} of {_many(plan.threads, 'thread')}{each}; "
+        f"memory: at most about {words.size(plan.memory)} of {words.size(free)} free; {disk}; "
+        f"time: at most about {words.duration(plan.seconds)} ({basis}), less what is pruned"
+    )
+
+
+def _there(cluster: str, resources: ResourceSettings, disk: str) -> str:
+    gpus = "a GPU a device where there are any" if resources.gpus is None else f"{resources.gpus:g} GPUs"
+    memory = "" if resources.memory is None else f", {words.size(resources.memory)} of memory"
+    return f"on the Ray cluster {cluster}, a trial with {resources.cpus:g} CPUs, {gpus}{memory}; {disk}"
 
 
 def _said(dimension: Dimension) -> str:

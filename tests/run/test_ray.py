@@ -1,0 +1,169 @@
+"""Trials on a Ray cluster of two nodes on this machine: they come to what this machine's own hands make of them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from commands import TUNER, run
+from study_helpers import Hook, drive, record, results, yaml
+
+from tuner.run.driver import Driver, Ending
+from tuner.run.folder import claim
+from tuner.run.hands.ray import RayWorkers
+from tuner.spec.errors import TunerError
+
+pytest.importorskip("ray", reason="Ray is not installed (pip install -e '.[ray]')")
+
+SMALL = 100 * 2**20
+"""Bytes of a node's object store: nothing of ours goes through it."""
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """A head that trains nothing, and no other node yet."""
+    from ray.cluster_utils import Cluster
+
+    made = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, "object_store_memory": SMALL}
+    )
+    yield made
+    made.shutdown()
+
+
+@pytest.fixture
+def node(cluster: Any) -> Iterator[Callable[[], Any]]:
+    """Adds a node with room for one trial; the nodes are gone at the end."""
+    added = []
+
+    def add() -> Any:
+        added.append(cluster.add_node(num_cpus=1, object_store_memory=SMALL))
+        cluster.wait_for_nodes()
+        return added[-1]
+
+    yield add
+    for one in added:
+        with contextlib.suppress(KeyError):  # a test has ended it
+            cluster.remove_node(one)
+
+
+@contextlib.contextmanager
+def driven(cluster: Any, text: str, folder: Path, hook: Hook) -> Iterator[Driver]:
+    """A driver on that cluster, ready to run."""
+    driver, _ = drive(text, folder, hook)
+    driver.folder.mkdir(parents=True, exist_ok=True)
+    claim(driver.folder, driver.search.origin, None)
+    hands = RayWorkers(cluster.address, 1, None, 1.0, None, None)
+    driver.workers = hands
+    try:
+        yield driver
+    finally:
+        hands.close()
+
+
+def test_a_node_lost_in_the_middle_changes_nothing(
+    cluster: Any, node: Callable[[], Any], text_file: Path, tmp_path: Path
+) -> None:
+    alone, _ = drive(yaml(text_file), tmp_path / "here")
+    assert alone.run() is Ending.COMPLETE
+    kept, lost = node(), node()
+    assert kept is not lost
+    reached: dict[int, int] = {}
+
+    def act(number: int, milestone: int) -> None:
+        reached[number] = milestone
+        if milestone == 2 and not gone and len(reached) == 2:
+            gone.append(number)
+            cluster.remove_node(lost, allow_graceful=False)
+
+    gone: list[int] = []
+    hook = Hook(act)
+    with driven(cluster, yaml(text_file), tmp_path / "there", hook) as driver:
+        assert driver.workers.slots == 2
+        assert driver.run() is Ending.COMPLETE
+    assert any("Ray cluster is gone" in sentence and "last checkpoint" in sentence for sentence in hook.said), hook.said
+    assert hook.resumed
+    assert hook.resumed[0][1] > 0
+    assert results(tmp_path / "there") == results(tmp_path / "here")
+
+
+@pytest.mark.slow
+def test_an_interrupted_study_leaves_with_checkpoints_and_goes_on(
+    cluster: Any, node: Callable[[], Any], text_file: Path, tmp_path: Path
+) -> None:
+    node()
+    text = yaml(text_file, trials=1)
+    hook = Hook(lambda number, milestone: driver.stop() if milestone == 2 else None)
+    with driven(cluster, text, tmp_path, hook) as driver:
+        began = time.monotonic()
+        assert driver.run() is Ending.INTERRUPTED
+        assert time.monotonic() - began < 60
+    assert [trial.state for trial in record(tmp_path).trials] == ["running"]
+    hook = Hook()
+    with driven(cluster, text, tmp_path, hook) as driver:
+        assert driver.run() is Ending.COMPLETE
+    assert hook.resumed
+    assert [trial.state for trial in record(tmp_path).trials] == ["complete"]
+
+
+@pytest.mark.slow
+def test_a_pruned_trial_ends_and_a_crash_is_its_own(
+    cluster: Any, node: Callable[[], Any], text_file: Path, tmp_path: Path
+) -> None:
+    node()
+
+    def act(number: int, milestone: int) -> None:
+        if number == 0:
+            driver._condemn(0, "a test wants it to end")
+        elif milestone == 1:
+            os.kill(worker_of(driver), signal.SIGSEGV)
+
+    with driven(cluster, yaml(text_file, trials=2), tmp_path, Hook(act)) as driver:
+        assert driver.run() is Ending.COMPLETE
+    assert [(t.state, t.reason) for t in record(tmp_path).trials] == [
+        ("pruned", "a test wants it to end"),
+        ("failed", "the worker died of signal SIGSEGV"),
+    ]
+
+
+def worker_of(driver: Driver) -> int:
+    """The process that trains, wherever below us Ray has put it: the one that works in the trial's folder."""
+    lock = str(driver.folder / "1" / "trial.lock")
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if any(opened.path == lock for opened in process.open_files()):
+                return process.pid
+    raise AssertionError("nobody trains")
+
+
+def test_a_node_that_does_not_see_the_folder_is_a_sentence(
+    cluster: Any, node: Callable[[], Any], text_file: Path, tmp_path: Path
+) -> None:
+    node()
+    with driven(cluster, yaml(text_file), tmp_path, Hook()) as driver:
+        (driver.folder / "study.json").unlink()
+        with pytest.raises(TunerError, match="all nodes need the same folder"):
+            driver.run()
+
+
+def test_what_no_node_has_room_for_is_a_sentence(cluster: Any, node: Callable[[], Any]) -> None:
+    node()
+    with pytest.raises(TunerError, match=r"no node of the Ray cluster has 64 CPUs, 0 GPUs for a trial.*it has 0 CPUs"):
+        RayWorkers(cluster.address, 1, None, 64.0, None, None)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "somewhere"])
+def test_a_cluster_that_is_not_there_is_a_sentence(text_file: Path, tmp_path: Path, address: str) -> None:
+    (tmp_path / "small.yaml").write_text(yaml(text_file))
+    ended = run(tmp_path, *TUNER, "study", "small.yaml", "--ray", address)
+    assert ended.returncode == 1
+    assert f"no Ray cluster at '{address}'" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert "on the Ray cluster" in ended.stdout

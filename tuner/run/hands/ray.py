@@ -1,0 +1,358 @@
+"""Hands on a Ray cluster: an actor a slot, wherever Ray finds room, in which the hands of that machine do the work.
+Ray places, notices and ends; what a trial's messages mean is the driver's business. The only room that knows Ray.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import socket
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else it warns of what it will do one day
+
+import ray
+from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayActorError, RayError, RayTaskError
+
+from tuner.run.folder import RECORD
+from tuner.run.hands.link import Alive, Exhausted, Interrupt, TrialJob
+from tuner.run.hands.local import LocalWorkers, cores, devices
+from tuner.run.hands.workers import Died, Event
+from tuner.spec.errors import TunerError
+from tuner.spec.records import Outcome, Preparing, State, Verdict
+
+POLL = 0.02
+"""Seconds for which a slot listens to its worker before it looks for orders."""
+
+TURN = 5.0
+"""Seconds after which a slot that has nothing to tell says so."""
+
+OVERDUE = 10.0
+"""Seconds after which an order to end a worker is no longer waited for: its slot is ended."""
+
+
+PLACE = re.compile(r"(ray://)?(?P<host>[^/:]+|\[[^/]+\]):(?P<port>\d{1,5})")
+"""An address with a port, which can be knocked at."""
+
+
+@dataclass(frozen=True)
+class Kill:
+    """From the driver: end the worker at once."""
+
+
+Order = TrialJob | Verdict | Interrupt | Kill
+"""What the driver says to a slot; but for the first, to the worker of the one trial that is there."""
+
+
+@dataclass(frozen=True)
+class Need:
+    """What one trial asks of the cluster: CPUs, GPUs, and bytes of memory (None: not said)."""
+
+    cpus: float
+    gpus: float
+    memory: int | None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return {"num_cpus": self.cpus, "num_gpus": self.gpus} | ({"memory": self.memory} if self.memory else {})
+
+    def __str__(self) -> str:
+        memory = f", {self.memory / 1e9:g} GB of memory" if self.memory else ""
+        return f"{self.cpus:g} CPUs, {self.gpus:g} GPUs{memory}"
+
+
+class Slot:
+    """The actor: one slot of ``each`` devices on the machine that Ray has put it on.
+
+    What is told is kept until it is known to have arrived, and no order is obeyed twice: a call may be lost, or made
+    again, when the network is away.
+    """
+
+    def __init__(self, each: int, threads: int) -> None:
+        main = sys.modules["__main__"]
+        for name in ("__file__", "__spec__"):  # else each worker process would begin by running Ray's own main script
+            with contextlib.suppress(AttributeError):
+                delattr(main, name)
+        main.__spec__ = None
+        gpus = [f"cuda:{index}" for index in range(len(ray.get_gpu_ids()))]
+        self._hands = LocalWorkers(gpus or ["cpu"] * each, threads, each)
+        self._hearing = threading.Lock()
+        self._orders: deque[Order] = deque()
+        self._obeyed: set[int] = set()
+        self._told: list[Event] = []
+        self._first = 0
+
+    def kind(self) -> str:
+        """What kind of device trials run on here."""
+        return " and ".join(sorted(set(devices().values())))
+
+    def take(self, key: int, order: Order) -> None:
+        """An order, to be obeyed by the call that listens; ``key`` tells it from others."""
+        if key not in self._obeyed:
+            self._obeyed.add(key)
+            self._orders.append(order)
+
+    def hear(self, first: int) -> list[Event]:
+        """What happened from event ``first`` on; those before it have arrived. The only one to touch the hands."""
+        with self._hearing:
+            del self._told[: first - self._first]
+            self._first = first
+            deadline = time.monotonic() + TURN
+            while not self._told and time.monotonic() < deadline:
+                while self._orders:
+                    self._obey(self._orders.popleft())
+                if not self._told:
+                    self._told += self._hands.wait(POLL)
+            return list(self._told)
+
+    def _obey(self, order: Order) -> None:
+        match order:
+            case TrialJob() as job if not (job.folder.parent / RECORD).exists():
+                why = f"{socket.gethostname()} does not see {job.folder.parent}: all nodes need the same folder there"
+                self._told.append(Event(job.number, Outcome(State.INTERRUPTED, why)))
+            case TrialJob() as job:
+                self._hands.start(job)
+            case Verdict() as verdict:
+                for number in self._hands.pids():
+                    self._hands.answer(number, verdict)
+            case Interrupt():
+                self._hands.interrupt()
+            case Kill():
+                self._hands.kill()
+
+
+@dataclass
+class _Hired:
+    """A slot as the driver sees it: its actor, its trial, the call that listens, and orders not known to have arrived.
+
+    ``there`` is whether it has ever answered: Ray may still look for room, or start its process.
+    """
+
+    actor: Any
+    number: int | None = None
+    hearing: Any = None
+    heard: int = 0
+    ordered: int = 0
+    orders: dict[Any, tuple[int, Order]] = field(default_factory=dict)
+    there: bool = False
+    since: float = 0.0
+    killed: float | None = None
+
+
+class RayWorkers:
+    """Slots on a cluster: ``most`` of them, or as many as its nodes have room for, as nodes come and go. A trial has
+    ``each`` devices: GPUs where the cluster has any and ``gpus`` does not say otherwise.
+
+    Raises:
+        TunerError: the cluster cannot be reached, or no node has room for a trial.
+    """
+
+    def __init__(
+        self, address: str, each: int, most: int | None, cpus: float, gpus: float | None, memory: int | None
+    ) -> None:
+        _connect(address)
+        accelerated = any(node["Resources"].get("GPU") for node in _nodes())
+        self.each, self.most = each, most
+        self.need = Need(cpus, (each if accelerated else 0) if gpus is None else gpus, memory)
+        self.threads = max(1, int(cpus) // each)
+        self._hired: list[_Hired] = []
+        self._room, self._counted = 0, -TURN
+        if most is None and not self.slots:
+            there = _resources()
+            ray.shutdown()
+            raise TunerError(
+                f"no node of the Ray cluster has {self.need} for a trial (study.resources); it has {there}. "
+                "With study.workers as a number, trials wait until there is room."
+            )
+
+    @property
+    def slots(self) -> int:
+        if self.most is not None:
+            return self.most
+        if time.monotonic() - self._counted > TURN:
+            self._room, self._counted = sum(self._fits(node["Resources"]) for node in _nodes()), time.monotonic()
+        return self._room
+
+    def _fits(self, node: dict[str, float]) -> int:
+        wanted = {"CPU": self.need.cpus, "GPU": self.need.gpus, "memory": self.need.memory or 0}
+        return min(int(node.get(name, 0) / amount) for name, amount in wanted.items() if amount)
+
+    @property
+    def idle(self) -> int:
+        return max(0, self.slots - sum(hired.number is not None for hired in self._hired))
+
+    def kind(self, say: Callable[[str], None]) -> str:
+        """The kind of device that trials run on, of the first slot that there is room for.
+
+        Raises:
+            TunerError: the slot died.
+        """
+        answer = self._idle().actor.kind.remote()
+        if not ray.wait([answer], timeout=2 * TURN)[0]:
+            say(f"waiting for the Ray cluster to have room for {self.need}; it has {_resources()}")
+        try:
+            return str(ray.get(answer))
+        except RayError as error:
+            raise TunerError(f"a trial cannot begin on the Ray cluster: {_last_line(error)}") from None
+
+    def _idle(self) -> _Hired:
+        """A slot without a trial: where there is none any more, a new one, which may have to wait for room."""
+        found = next((hired for hired in self._hired if hired.number is None), None)
+        if found is None:
+            actor = ray.remote(Slot).options(max_concurrency=4, max_restarts=0, **self.need.options)
+            found = _Hired(actor.remote(self.each, self.threads))
+            self._hired.append(found)
+        return found
+
+    def start(self, job: TrialJob) -> None:
+        hired = self._idle()
+        hired.number, hired.since, hired.killed = job.number, time.monotonic(), None
+        self._order(job.number, replace(job, folder=job.folder.resolve(), corpora=job.corpora.resolve()))
+        hired.hearing = hired.actor.hear.remote(hired.heard)
+
+    def wait(self, timeout: float) -> list[Event]:
+        hearing = {hired.hearing: hired for hired in self._hired if hired.number is not None}
+        if not hearing:
+            time.sleep(timeout)
+            return []
+        ready, _ = ray.wait(list(hearing), num_returns=1, timeout=timeout)
+        more, _ = ray.wait(list(hearing), num_returns=len(hearing), timeout=0)
+        for hired in hearing.values():
+            _repeat_orders(hired)
+        return [
+            *(event for call in dict.fromkeys([*ready, *more]) for event in self._hear(hearing[call])),
+            *(event for hired in hearing.values() for event in _waiting(hired)),
+        ]
+
+    def _hear(self, hired: _Hired) -> Iterator[Event]:
+        try:
+            events = ray.get(hired.hearing)
+        except ActorUnavailableError:  # or dead: the next call will know
+            events = []
+        except RayError as error:
+            yield self._lost(hired, error)
+            return
+        hired.there = True
+        hired.heard += len(events)
+        for event in events:
+            if isinstance(event.message, Outcome | Exhausted | Died):
+                hired.number = None
+            yield event
+        hired.hearing = None if hired.number is None else hired.actor.hear.remote(hired.heard)
+
+    def _lost(self, hired: _Hired, error: RayError) -> Event:
+        """A slot is gone, its node, perhaps, with it: its worker ends by itself, its trial goes on elsewhere."""
+        self._hired.remove(hired)
+        self._counted = -TURN
+        assert hired.number is not None
+        if isinstance(error, RayTaskError):  # a mistake of ours: the next slot would make it again
+            return Event(hired.number, Died(1, why=f"the slot on the Ray cluster failed: {_last_line(error)}"))
+        if "OOM" in str(error) or isinstance(error, OutOfMemoryError):
+            return Event(
+                hired.number, Died(-9, memory=True, why="Ray ended the slot because its node's memory ran out")
+            )
+        return Event(
+            hired.number, Died(-9, why="its slot on the Ray cluster is gone: the node, or Ray's process there")
+        )
+
+    def answer(self, number: int, verdict: Verdict) -> None:
+        self._order(number, verdict)
+
+    def interrupt(self, number: int | None = None) -> None:
+        self._order(number, Interrupt())
+
+    def kill(self, number: int | None = None) -> None:
+        for hired in self._of(number):
+            if hired.killed is None:
+                hired.killed = time.monotonic()
+                self._order(hired.number, Kill())
+            if not hired.there or time.monotonic() - hired.killed > OVERDUE:
+                ray.kill(hired.actor)
+
+    def _order(self, number: int | None, order: Order) -> None:
+        for hired in self._of(number):
+            hired.ordered += 1
+            words = (hired.ordered, order)
+            hired.orders[hired.actor.take.remote(*words)] = words
+
+    def _of(self, number: int | None) -> list[_Hired]:
+        return [hired for hired in self._hired if hired.number is not None and number in (None, hired.number)]
+
+    def close(self) -> None:
+        """End what still runs, and leave the cluster."""
+        for hired in self._hired:
+            ray.kill(hired.actor)
+        ray.shutdown()
+
+
+def _repeat_orders(hired: _Hired) -> None:
+    """Those that may not have arrived."""
+    done, _ = ray.wait(list(hired.orders), num_returns=len(hired.orders), timeout=0) if hired.orders else ([], [])
+    for call in done:
+        words = hired.orders.pop(call)
+        try:
+            ray.get(call)
+        except ActorUnavailableError:
+            hired.orders[hired.actor.take.remote(*words)] = words
+        except RayActorError:
+            pass  # its hearing says so
+
+
+def _waiting(hired: _Hired) -> Iterator[Event]:
+    """Of a trial whose slot has not answered yet, once a second: it is not hung, it has not begun."""
+    if hired.number is not None and not hired.there and time.monotonic() - hired.since > 1.0:
+        hired.since = time.monotonic()
+        yield Event(hired.number, Preparing("waiting for room in the Ray cluster"))
+        yield Event(hired.number, Alive())
+
+
+def _connect(address: str) -> None:
+    """Raises TunerError: nobody answers there."""
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    quiet: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
+    try:
+        if (place := PLACE.fullmatch(address)) is not None:  # else Ray tries for a minute, and then ends the process
+            socket.create_connection((place["host"], int(place["port"])), timeout=2 * TURN).close()
+        if address == "local":
+            ray.init(num_cpus=cores(), include_dashboard=False, object_store_memory=128 * 2**20, **quiet)
+        elif address.startswith("ray://"):  # what more is said would be said to that machine's Ray, which may be in use
+            ray.init(address=address, log_to_driver=False)
+        else:
+            ray.init(address=address, **quiet)
+        ray._private.worker._worker_logs_enabled = False  # pages of a node's state for each that is lost; we say it
+    except (RayError, OSError, OverflowError, ValueError, RuntimeError) as error:
+        raise TunerError(
+            f"no Ray cluster at {address!r}: {_first_line(error)}; expected 'local' (one is made here), 'auto' "
+            "(the one this machine is in) or ray://HOST:10001."
+        ) from None
+
+
+def _nodes() -> list[dict[str, Any]]:
+    return [node for node in ray.nodes() if node["Alive"]]
+
+
+def _resources() -> str:
+    """What there is, a node at a time, in words."""
+    told = [
+        f"{node['Resources'].get('CPU', 0):g} CPUs, {node['Resources'].get('GPU', 0):g} GPUs, "
+        f"{node['Resources'].get('memory', 0) / 1e9:.1f} GB on {node['NodeManagerHostname']}"
+        for node in _nodes()
+    ]
+    return "; ".join(told) or "no nodes"
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+
+
+def _last_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1][:300]
