@@ -12,7 +12,7 @@ RUN pip install --index-url "$TORCH_INDEX" "torch>=2.6,<2.14"
 COPY pyproject.toml README.md /opt/tuner/
 COPY tuner /opt/tuner/tuner
 COPY app /opt/tuner/app
-RUN pip install "/opt/tuner[postgres,login]"
+RUN pip install "/opt/tuner[postgres,login,ray]"
 
 # the folders are made here so that volumes mounted on them belong to the user, too
 RUN useradd --create-home --uid 1000 tuner && mkdir -p /work/runs /artifacts && chown -R tuner /work /artifacts

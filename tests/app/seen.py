@@ -53,6 +53,23 @@ class Seen:
         self.page.mouse.click(box["x"] + 18, box["y"] + HEAD + ROW * row + ROW // 2)
         self.settle()
 
+    def drag(self, picture: Any, start: tuple[int, int], way: tuple[int, int]) -> None:
+        """Drag over a picture, from ``start`` pixels below and right of its corner; once it is drawn and lies still:
+        what stands above it may still be drawn, and push it down.
+        """
+        picture.scroll_into_view_if_needed()
+        picture.locator("canvas, svg").first.wait_for()
+        self.settle()
+        box, before = picture.bounding_box(), None
+        while box != before:
+            self.page.wait_for_timeout(300)
+            box, before = picture.bounding_box(), box
+        left, top = box["x"] + start[0], box["y"] + start[1]
+        self.page.mouse.move(left, top)
+        self.page.mouse.down()
+        self.page.mouse.move(left + way[0], top + way[1], steps=8)
+        self.page.mouse.up()
+
     @property
     def dialog(self) -> Any:
         return self.page.get_by_role("dialog")

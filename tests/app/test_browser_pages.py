@@ -52,14 +52,7 @@ def test_a_brush_is_in_the_link_and_fades_the_rest_in_every_picture(look: Look, 
     make(["complete"] * 12)
     seen = look(server, "parameters")
     chart = seen.page.locator("[data-testid=stVegaLiteChart]").nth(1)  # the first shows the importance
-    chart.scroll_into_view_if_needed()
-    seen.settle()
-    box = chart.bounding_box()
-    left, top = box["x"] + 76, box["y"] + 12
-    seen.page.mouse.move(left, top)
-    seen.page.mouse.down()
-    seen.page.mouse.move(left + 160, top + 120, steps=8)
-    seen.page.mouse.up()
+    seen.drag(chart, (76, 12), (160, 120))
     seen.says("trials are in the brush on")
     seen.settle()
     told = seen.page.get_by_text("trials are in the brush on").inner_text()

@@ -17,8 +17,10 @@ from study_helpers import Hook, drive, record, results, yaml
 
 from tuner.run.driver import Driver, Ending
 from tuner.run.folder import claim
-from tuner.run.hands.ray import RayWorkers
+from tuner.run.hands.cluster.ray import RayWorkers
+from tuner.run.hands.cluster.slot import Place
 from tuner.spec.errors import TunerError
+from tuner.spec.parts.settings import ResourceSettings
 
 pytest.importorskip("ray", reason="Ray is not installed (pip install -e '.[ray]')")
 
@@ -55,12 +57,13 @@ def node(cluster: Any) -> Iterator[Callable[[], Any]]:
 
 
 @contextlib.contextmanager
-def driven(cluster: Any, text: str, folder: Path, hook: Hook) -> Iterator[Driver]:
+def driven(cluster: Any, text: str, folder: Path, hook: Hook, depot: str | None = None) -> Iterator[Driver]:
     """A driver on that cluster, ready to run."""
     driver, _ = drive(text, folder, hook)
     driver.folder.mkdir(parents=True, exist_ok=True)
     claim(driver.folder, driver.search.origin, None)
-    hands = RayWorkers(cluster.address, 1, None, 1.0, None, None)
+    place = Place(folder, driver.search.origin.id, depot)
+    hands = RayWorkers(cluster.address, 1, None, ResourceSettings(), place)
     driver.workers = hands
     try:
         yield driver
@@ -68,11 +71,14 @@ def driven(cluster: Any, text: str, folder: Path, hook: Hook) -> Iterator[Driver
         hands.close()
 
 
+@pytest.mark.parametrize("shared", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_node_lost_in_the_middle_changes_nothing(
-    cluster: Any, node: Callable[[], Any], text_file: Path, tmp_path: Path
+    cluster: Any, node: Callable[[], Any], text_file: Path, tmp_path: Path, shared: bool
 ) -> None:
+    """The nodes share the study's folder, or reach a depot only."""
     alone, _ = drive(yaml(text_file), tmp_path / "here")
     assert alone.run() is Ending.COMPLETE
+    depot = None if shared else f"file://{tmp_path}/depot"
     kept, lost = node(), node()
     assert kept is not lost
     reached: dict[int, int] = {}
@@ -85,13 +91,20 @@ def test_a_node_lost_in_the_middle_changes_nothing(
 
     gone: list[int] = []
     hook = Hook(act)
-    with driven(cluster, yaml(text_file), tmp_path / "there", hook) as driver:
+    with driven(cluster, yaml(text_file), tmp_path / "there", hook, depot) as driver:
         assert driver.workers.slots == 2
         assert driver.run() is Ending.COMPLETE
     assert any("Ray cluster is gone" in sentence and "last checkpoint" in sentence for sentence in hook.said), hook.said
     assert hook.resumed
     assert hook.resumed[0][1] > 0
     assert results(tmp_path / "there") == results(tmp_path / "here")
+    for number in range(4):
+        names = [
+            sorted(path.name for path in (tmp_path / who / "runs" / "small" / str(number) / "checkpoints").iterdir())
+            for who in ("here", "there")
+        ]
+        assert names[0] == names[1]
+    assert not list(tmp_path.glob("depot/*/*/checkpoints/step-*"))
 
 
 @pytest.mark.slow
@@ -149,14 +162,14 @@ def test_a_node_that_does_not_see_the_folder_is_a_sentence(
     node()
     with driven(cluster, yaml(text_file), tmp_path, Hook()) as driver:
         (driver.folder / "study.json").unlink()
-        with pytest.raises(TunerError, match="all nodes need the same folder"):
+        with pytest.raises(TunerError, match=r"all nodes need that folder, or study\.depot"):
             driver.run()
 
 
 def test_what_no_node_has_room_for_is_a_sentence(cluster: Any, node: Callable[[], Any]) -> None:
     node()
     with pytest.raises(TunerError, match=r"no node of the Ray cluster has 64 CPUs, 0 GPUs for a trial.*it has 0 CPUs"):
-        RayWorkers(cluster.address, 1, None, 64.0, None, None)
+        RayWorkers(cluster.address, 1, None, ResourceSettings(cpus=64), Place(Path.cwd()))
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "somewhere"])

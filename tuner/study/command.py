@@ -133,7 +133,7 @@ def run_study(
         if old is not None and not search.begun:
             search = begin_with(console, spec, opened, old, info.fingerprint)
         search.outage.renew = renew
-        with hired(spec, cluster, screen.say) as hands:
+        with hired(spec, folder, cluster, screen.say) as hands:
             return _search(console, spec, search, info.vocab, folder, uri, hands)
 
 

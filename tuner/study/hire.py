@@ -7,7 +7,9 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
+from tuner.run.folder import owner_of
 from tuner.run.hands.workers import Workers
 from tuner.spec.errors import TunerError
 from tuner.spec.study import StudySpec
@@ -26,39 +28,40 @@ class Hired:
 
 
 @contextlib.contextmanager
-def hired(spec: StudySpec, cluster: str | None, say: Callable[[str], None]) -> Iterator[Hired]:
-    """Hands for a study; at the end none of their workers is left. ``cluster`` is a Ray address; ``say`` hears
-    what is waited for.
+def hired(spec: StudySpec, folder: Path, cluster: str | None, say: Callable[[str], None]) -> Iterator[Hired]:
+    """Hands for the study in ``folder``; at the end none of their workers is left. ``cluster`` is a Ray address;
+    ``say`` hears what is waited for.
 
     Raises:
         TunerError: this machine, or the cluster, cannot run one trial.
     """
-    most = None if spec.study.workers == "auto" else spec.study.workers
-    with contextlib.ExitStack() as stack:
-        found = _here(spec, most) if cluster is None else _there(spec, most, cluster, stack, say)
-        stack.callback(found.workers.kill)
-        yield found
+    with _here(spec) if cluster is None else _there(spec, folder, cluster, say) as found:
+        try:
+            yield found
+        finally:
+            found.workers.kill()
 
 
-def _here(spec: StudySpec, most: int | None) -> Hired:
+@contextlib.contextmanager
+def _here(spec: StudySpec) -> Iterator[Hired]:
     from tuner.run.hands.local import LocalWorkers, plan_slots
     from tuner.study.prepare import probe_devices
     from tuner.train.machine.capacity import limit_of
 
     devices, kind = probe_devices()
     each = spec.trial.devices
-    workers = LocalWorkers(*plan_slots(most, devices, spec.study.trials, each), each)
-    return Hired(workers, kind, limit_of(spec.study.memory, workers.slots, bool(devices), each))
+    workers = LocalWorkers(*plan_slots(spec.study.at_once, devices, spec.study.trials, each), each)
+    yield Hired(workers, kind, limit_of(spec.study.memory, workers.slots, bool(devices), each))
 
 
-def _there(
-    spec: StudySpec, most: int | None, cluster: str, stack: contextlib.ExitStack, say: Callable[[str], None]
-) -> Hired:
+@contextlib.contextmanager
+def _there(spec: StudySpec, folder: Path, cluster: str, say: Callable[[str], None]) -> Iterator[Hired]:
     try:
-        from tuner.run.hands.ray import RayWorkers
+        from tuner.run.hands.cluster.ray import RayWorkers
+        from tuner.run.hands.cluster.slot import Place
     except ImportError as error:
         raise TunerError(f"--ray needs Ray ({error}): pip install 'tuner[ray]', here and on every node.") from None
-    asked, each = spec.study.resources, spec.trial.devices
-    workers = RayWorkers(cluster, each, most, asked.cpus, asked.gpus, asked.memory)
-    stack.callback(workers.close)
-    return Hired(workers, workers.kind(say), None if workers.need.gpus else remote_limit(spec))
+    study, place = spec.study, Place(Path.cwd(), owner_of(folder) or spec.name, spec.study.depot)
+    workers = RayWorkers(cluster, spec.trial.devices, study.at_once, study.resources, place)
+    with contextlib.closing(workers):
+        yield Hired(workers, workers.kind(say), None if workers.need.gpus else remote_limit(spec))

@@ -102,9 +102,8 @@ def remote_limit(spec: StudySpec) -> int | None:
 def make_plan(spec: StudySpec, runs: Path, devices: list[str], cluster: str | None = None) -> Plan:
     """Work out a study's cost; 100 seeded random points stand for the space."""
     vocab, known = vocabulary(spec.trial, runs / ".corpora")
-    workers = None if spec.study.workers == "auto" else spec.study.workers
     each = spec.trial.devices
-    places, threads = plan_slots(workers, devices, spec.study.trials, each)
+    places, threads = plan_slots(spec.study.at_once, devices, spec.study.trials, each)
     slots = len(places) // each
     trials = sample(spec)
     costs = [cost(trial, vocab) for trial in trials] or [cost(spec.trial, vocab)]

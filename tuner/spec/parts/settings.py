@@ -53,7 +53,7 @@ class StopSettings(Frozen):
 class ResourceSettings(Frozen):
     """What one trial asks of a Ray cluster (``--ray``); Ray puts it where there is so much."""
 
-    cpus: Positive = 1.0  # its threads
+    cpus: Positive | None = None  # its threads; None: one a device
     gpus: Annotated[Float, Field(ge=0)] | None = None  # None: trial.devices where the cluster has GPUs
     memory: Size | None = None  # None: nothing is said
 
@@ -73,6 +73,7 @@ class StudySettings(Frozen):
     seed: Annotated[Int, Field(ge=0, lt=2**32)] = 1
     workers: Literal["auto"] | Annotated[Count, Field(le=1024)] = "auto"
     resources: ResourceSettings = ResourceSettings()  # of a trial on a Ray cluster
+    depot: Annotated[str, Field(min_length=1)] | None = None  # fsspec URL, for Ray's nodes that share no folder
     storage: Annotated[str, AfterValidator(_url)] | None = None  # None: sqlite:///tuner.db
     tracking: Annotated[str, Field(min_length=1)] | None = None  # an MLflow URI; None: sqlite:///mlflow.db
     repeats: RepeatSettings | None = None  # beyond ``trials``, once those are done; None: the winner is seen once
@@ -82,6 +83,11 @@ class StudySettings(Frozen):
     max_failures: Count = 5  # so many in a row stop the study
     patience: Seconds = 1800.0  # a worker that does no step for so long is ended; its trial goes on in another
     samples: Annotated[Int, Field(ge=0, le=16)] = 2  # texts a trial writes at its milestones; 0: none
+
+    @property
+    def at_once(self) -> int | None:
+        """Workers as written; None where what there is decides."""
+        return None if self.workers == "auto" else self.workers
 
     @property
     def most(self) -> int:

@@ -99,9 +99,10 @@ def _here(plan: Plan, each: str, disk: str) -> str:
 
 
 def _there(cluster: str, resources: ResourceSettings, disk: str) -> str:
+    cpus = "a CPU a device" if resources.cpus is None else f"{resources.cpus:g} CPUs"
     gpus = "a GPU a device where there are any" if resources.gpus is None else f"{resources.gpus:g} GPUs"
     memory = "" if resources.memory is None else f", {words.size(resources.memory)} of memory"
-    return f"on the Ray cluster {cluster}, a trial with {resources.cpus:g} CPUs, {gpus}{memory}; {disk}"
+    return f"on the Ray cluster {cluster}, a trial with {cpus}, {gpus}{memory}; {disk}"
 
 
 def _said(dimension: Dimension) -> str:

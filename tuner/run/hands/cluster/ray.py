@@ -4,15 +4,12 @@ Ray places, notices and ends; what a trial's messages mean is the driver's busin
 
 from __future__ import annotations
 
-import contextlib
 import logging
+import math
 import os
 import re
 import socket
-import sys
-import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -23,18 +20,14 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else it warn
 import ray
 from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayActorError, RayError, RayTaskError
 
-from tuner.run.folder import RECORD
+from tuner.run.hands.cluster.depot import Depot
+from tuner.run.hands.cluster.slot import TURN, Kill, Order, Place, Slot, away
 from tuner.run.hands.link import Alive, Exhausted, Interrupt, TrialJob
-from tuner.run.hands.local import LocalWorkers, cores, devices
+from tuner.run.hands.local import cores
 from tuner.run.hands.workers import Died, Event
 from tuner.spec.errors import TunerError
-from tuner.spec.records import Outcome, Preparing, State, Verdict
-
-POLL = 0.02
-"""Seconds for which a slot listens to its worker before it looks for orders."""
-
-TURN = 5.0
-"""Seconds after which a slot that has nothing to tell says so."""
+from tuner.spec.parts.settings import ResourceSettings
+from tuner.spec.records import Outcome, Preparing, Verdict
 
 OVERDUE = 10.0
 """Seconds after which an order to end a worker is no longer waited for: its slot is ended."""
@@ -42,15 +35,6 @@ OVERDUE = 10.0
 
 PLACE = re.compile(r"(ray://)?(?P<host>[^/:]+|\[[^/]+\]):(?P<port>\d{1,5})")
 """An address with a port, which can be knocked at."""
-
-
-@dataclass(frozen=True)
-class Kill:
-    """From the driver: end the worker at once."""
-
-
-Order = TrialJob | Verdict | Interrupt | Kill
-"""What the driver says to a slot; but for the first, to the worker of the one trial that is there."""
 
 
 @dataclass(frozen=True)
@@ -70,101 +54,48 @@ class Need:
         return f"{self.cpus:g} CPUs, {self.gpus:g} GPUs{memory}"
 
 
-class Slot:
-    """The actor: one slot of ``each`` devices on the machine that Ray has put it on.
-
-    What is told is kept until it is known to have arrived, and no order is obeyed twice: a call may be lost, or made
-    again, when the network is away.
-    """
-
-    def __init__(self, each: int, threads: int) -> None:
-        main = sys.modules["__main__"]
-        for name in ("__file__", "__spec__"):  # else each worker process would begin by running Ray's own main script
-            with contextlib.suppress(AttributeError):
-                delattr(main, name)
-        main.__spec__ = None
-        gpus = [f"cuda:{index}" for index in range(len(ray.get_gpu_ids()))]
-        self._hands = LocalWorkers(gpus or ["cpu"] * each, threads, each)
-        self._hearing = threading.Lock()
-        self._orders: deque[Order] = deque()
-        self._obeyed: set[int] = set()
-        self._told: list[Event] = []
-        self._first = 0
-
-    def kind(self) -> str:
-        """What kind of device trials run on here."""
-        return " and ".join(sorted(set(devices().values())))
-
-    def take(self, key: int, order: Order) -> None:
-        """An order, to be obeyed by the call that listens; ``key`` tells it from others."""
-        if key not in self._obeyed:
-            self._obeyed.add(key)
-            self._orders.append(order)
-
-    def hear(self, first: int) -> list[Event]:
-        """What happened from event ``first`` on; those before it have arrived. The only one to touch the hands."""
-        with self._hearing:
-            del self._told[: first - self._first]
-            self._first = first
-            deadline = time.monotonic() + TURN
-            while not self._told and time.monotonic() < deadline:
-                while self._orders:
-                    self._obey(self._orders.popleft())
-                if not self._told:
-                    self._told += self._hands.wait(POLL)
-            return list(self._told)
-
-    def _obey(self, order: Order) -> None:
-        match order:
-            case TrialJob() as job if not (job.folder.parent / RECORD).exists():
-                why = f"{socket.gethostname()} does not see {job.folder.parent}: all nodes need the same folder there"
-                self._told.append(Event(job.number, Outcome(State.INTERRUPTED, why)))
-            case TrialJob() as job:
-                self._hands.start(job)
-            case Verdict() as verdict:
-                for number in self._hands.pids():
-                    self._hands.answer(number, verdict)
-            case Interrupt():
-                self._hands.interrupt()
-            case Kill():
-                self._hands.kill()
-
-
 @dataclass
 class _Hired:
     """A slot as the driver sees it: its actor, its trial, the call that listens, and orders not known to have arrived.
 
-    ``there`` is whether it has ever answered: Ray may still look for room, or start its process.
+    ``there`` is whether it has ever answered: Ray may still look for room, or start its process; ``begun`` whether it
+    has since its trial was given to it.
     """
 
     actor: Any
-    number: int | None = None
+    job: TrialJob | None = None
     hearing: Any = None
     heard: int = 0
     ordered: int = 0
     orders: dict[Any, tuple[int, Order]] = field(default_factory=dict)
     there: bool = False
+    begun: bool = False
     since: float = 0.0
     killed: float | None = None
+
+    @property
+    def number(self) -> int | None:
+        return None if self.job is None else self.job.number
 
 
 class RayWorkers:
     """Slots on a cluster: ``most`` of them, or as many as its nodes have room for, as nodes come and go. A trial has
-    ``each`` devices: GPUs where the cluster has any and ``gpus`` does not say otherwise.
+    ``each`` devices: GPUs where the cluster has any and ``asked`` does not say otherwise.
 
     Raises:
-        TunerError: the cluster cannot be reached, or no node has room for a trial.
+        TunerError: the cluster cannot be reached, no node has room for a trial, or there is no such depot.
     """
 
-    def __init__(
-        self, address: str, each: int, most: int | None, cpus: float, gpus: float | None, memory: int | None
-    ) -> None:
+    def __init__(self, address: str, each: int, most: int | None, asked: ResourceSettings, place: Place) -> None:
+        self._place, self._depot = place, None if place.depot is None else Depot(place.depot, place.study)
         _connect(address)
         accelerated = any(node["Resources"].get("GPU") for node in _nodes())
         self.each, self.most = each, most
-        self.need = Need(cpus, (each if accelerated else 0) if gpus is None else gpus, memory)
-        self.threads = max(1, int(cpus) // each)
+        gpus = (each if accelerated else 0) if asked.gpus is None else asked.gpus
+        self.need = Need(each if asked.cpus is None else asked.cpus, gpus, asked.memory)
+        self.threads = max(1, int(self.need.cpus) // each)
         self._hired: list[_Hired] = []
+        self._told: list[Event] = []
         self._room, self._counted = 0, -TURN
         if most is None and not self.slots:
             there = _resources()
@@ -209,17 +140,32 @@ class RayWorkers:
         found = next((hired for hired in self._hired if hired.number is None), None)
         if found is None:
             actor = ray.remote(Slot).options(max_concurrency=4, max_restarts=0, **self.need.options)
-            found = _Hired(actor.remote(self.each, self.threads))
+            found = _Hired(actor.remote(self.each, self.threads, math.ceil(self.need.gpus), self._place))
             self._hired.append(found)
         return found
 
     def start(self, job: TrialJob) -> None:
+        job = replace(job, folder=job.folder.resolve(), corpora=job.corpora.resolve())
+        if self._depot is not None:
+            try:
+                self._depot.lend(job.spec.data)
+                self._depot.pull(job.folder)  # what was saved while no driver heard of it
+                self._depot.push(job.folder)
+            except Exception as error:  # each kind of location has its own
+                self._told.append(Event(job.number, away(error)))
+                return
+        self._give(job)
+
+    def _give(self, job: TrialJob) -> None:
         hired = self._idle()
-        hired.number, hired.since, hired.killed = job.number, time.monotonic(), None
-        self._order(job.number, replace(job, folder=job.folder.resolve(), corpora=job.corpora.resolve()))
+        hired.job, hired.begun, hired.since, hired.killed = job, False, time.monotonic(), None
+        self._order(job.number, job)
         hired.hearing = hired.actor.hear.remote(hired.heard)
 
     def wait(self, timeout: float) -> list[Event]:
+        if self._told:
+            told, self._told = self._told, []
+            return told
         hearing = {hired.hearing: hired for hired in self._hired if hired.number is not None}
         if not hearing:
             time.sleep(timeout)
@@ -239,30 +185,44 @@ class RayWorkers:
         except ActorUnavailableError:  # or dead: the next call will know
             events = []
         except RayError as error:
-            yield self._lost(hired, error)
+            yield from self._lost(hired, error)
             return
-        hired.there = True
+        hired.there = hired.begun = True
         hired.heard += len(events)
         for event in events:
+            if isinstance(event.message, Outcome):
+                event = self._fetched(hired, event)
             if isinstance(event.message, Outcome | Exhausted | Died):
-                hired.number = None
+                hired.job = None
             yield event
         hired.hearing = None if hired.number is None else hired.actor.hear.remote(hired.heard)
 
-    def _lost(self, hired: _Hired, error: RayError) -> Event:
+    def _fetched(self, hired: _Hired, event: Event) -> Event:
+        """A trial has ended: its checkpoints come from the depot to where the study's are."""
+        if self._depot is None or hired.job is None:
+            return event
+        try:
+            self._depot.pull(hired.job.folder)
+            self._depot.drop(hired.job.folder)
+        except Exception as error:
+            return Event(event.number, away(error))
+        return event
+
+    def _lost(self, hired: _Hired, error: RayError) -> Iterator[Event]:
         """A slot is gone, its node, perhaps, with it: its worker ends by itself, its trial goes on elsewhere."""
         self._hired.remove(hired)
         self._counted = -TURN
-        assert hired.number is not None
+        assert hired.job is not None
         if isinstance(error, RayTaskError):  # a mistake of ours: the next slot would make it again
-            return Event(hired.number, Died(1, why=f"the slot on the Ray cluster failed: {_last_line(error)}"))
-        if "OOM" in str(error) or isinstance(error, OutOfMemoryError):
-            return Event(
-                hired.number, Died(-9, memory=True, why="Ray ended the slot because its node's memory ran out")
-            )
-        return Event(
-            hired.number, Died(-9, why="its slot on the Ray cluster is gone: the node, or Ray's process there")
-        )
+            died = Died(1, why=f"the slot on the Ray cluster failed: {_last_line(error)}")
+        elif "OOM" in str(error) or isinstance(error, OutOfMemoryError):
+            died = Died(-9, memory=True, why="Ray ended the slot because its node's memory ran out")
+        elif hired.there and not hired.begun and hired.killed is None:  # it had gone while nobody wanted it
+            self._give(hired.job)
+            return
+        else:
+            died = Died(-9, why="its slot on the Ray cluster is gone: the node, or Ray's process there")
+        yield Event(hired.job.number, died)
 
     def answer(self, number: int, verdict: Verdict) -> None:
         self._order(number, verdict)
