@@ -22,9 +22,10 @@ from tuner.spec.trial import TrialSpec
 STEPS = 100
 
 
-def trial(text: Path, devices: int, **changes: Any) -> TrialSpec:
+def trial(text: Path, devices: int, val_tokens: int = 2016, **changes: Any) -> TrialSpec:
+    source = {"source": "text", "path": str(text), "tokenizer": {"kind": "char"}}
     data = {
-        "data": {"source": "text", "path": str(text), "tokenizer": {"kind": "char"}, "context": 32, "val_tokens": 2016},
+        "data": {**source, "context": 32, "val_tokens": val_tokens},
         "model": {"depth": 2, "width": 32},
         "batch": 8,
         "budget": f"{STEPS * 8 * 32} tokens",
@@ -36,9 +37,11 @@ def trial(text: Path, devices: int, **changes: Any) -> TrialSpec:
 class Run:
     """A trial on real worker processes, heard to its end; ``act(measurement)`` returns the verdict at a milestone."""
 
-    def __init__(self, spec: TrialSpec, folder: Path, act: Any = lambda hands, row: Verdict.CONTINUE) -> None:
+    def __init__(
+        self, spec: TrialSpec, folder: Path, act: Any = lambda hands, row: Verdict.CONTINUE, samples: int = 0
+    ) -> None:
         hands = LocalWorkers(*plan_slots(1, [], 1, spec.devices), spec.devices)
-        hands.start(TrialJob(0, spec, 4, folder / "0", folder / ".corpora", "test"))
+        hands.start(TrialJob(0, spec, 4, folder / "0", folder / ".corpora", "test", samples))
         self.rows: list[Measurement] = []
         self.started: list[Started] = []
         self.end: Outcome | Exhausted | Died | None = None
@@ -172,3 +175,60 @@ def test_the_batch_divides_and_the_field_is_not_searched() -> None:
         parse("name: a\nspace: {devices: {choice: [1, 2]}}")
     assert "devices" not in TrialSpec().as_data()  # trials from before there was the field keep their identity
     assert TrialSpec.model_validate(TrialSpec(devices=2).as_data()).devices == 2
+
+
+def sharded(text: Path, **changes: Any) -> TrialSpec:
+    return trial(text, 2, recipe="classic", strategy="fsdp", **changes)
+
+
+def test_a_model_shared_out_comes_to_what_one_device_comes_to(text_file: Path, tmp_path: Path, two: Run) -> None:
+    run = Run(sharded(text_file), tmp_path)
+    assert run.outcome.state is State.COMPLETE, run.outcome.reason
+    assert run.losses == pytest.approx(two.losses, rel=1e-5)
+    rows = [[row.metrics["train_loss"] for row in one.rows] for one in (run, two)]
+    assert rows[0] == pytest.approx(rows[1], rel=1e-5)
+    parts = Run(sharded(text_file, accumulate=2), tmp_path / "parts")
+    assert parts.losses == pytest.approx(two.losses, rel=1e-5)
+
+
+@pytest.mark.slow
+def test_a_shared_model_with_muon_samples_and_the_modern_recipe_is_that_of_two_whole_ones(
+    text_file: Path, tmp_path: Path
+) -> None:
+    """But for what bfloat16 makes of another order of sums, within Muon."""
+    runs = [Run(trial(text_file, 2, strategy=way), tmp_path / way, samples=1) for way in ("ddp", "fsdp")]
+    assert runs[1].losses == pytest.approx(runs[0].losses, rel=2e-3)
+    assert runs[1].rows[-1].samples
+    assert runs[1].rows[-1].metrics["latency_ms"] > 0
+
+
+def test_a_shared_trial_is_interrupted_goes_on_to_the_same_bits_and_is_pruned_on_both(
+    text_file: Path, tmp_path: Path
+) -> None:
+    spec = sharded(text_file, val_tokens=32, model={"depth": 1, "width": 32, "dropout": 0.1})  # one window for two
+    whole = Run(spec, tmp_path / "whole")
+
+    def act(hands: LocalWorkers, row: Measurement) -> Verdict:
+        if row.milestone == 2:
+            hands.interrupt(0)
+        return Verdict.CONTINUE
+
+    assert Run(spec, tmp_path / "cut", act).outcome.state is State.INTERRUPTED
+    rest = Run(spec, tmp_path / "cut")
+    assert rest.outcome.sha256 == whole.outcome.sha256
+    assert rest.losses[-1] == whole.losses[-1]
+    assert Run(spec, tmp_path / "pruned", lambda hands, row: Verdict.STOP).outcome.state is State.PRUNED
+
+
+@pytest.mark.parametrize(
+    ("yaml", "sentence"),
+    [
+        ("{strategy: fsdp}", "devices is 1"),
+        ("{strategy: fsdp, devices: 2, compile: true}", "leave compile out"),
+        ("{strategy: fsdp, devices: 2, optim: {kind: adafactor}}", "take muon or adamw"),
+        ("{strategy: pipeline}", "ddp"),
+    ],
+)
+def test_what_cannot_be_shared_out_is_a_sentence(yaml: str, sentence: str) -> None:
+    with pytest.raises(SpecError, match=sentence):
+        parse(f"name: a\ntrial: {yaml}")

@@ -30,6 +30,7 @@ class TrialSpec(Frozen):
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: the faster on this machine, never slower than fp32
     compile: Literal["auto"] | bool = "auto"  # torch.compile; auto: where it pays within the budget
     devices: Annotated[Count, Field(le=64)] = 1  # of one machine, which share each batch
+    strategy: Literal["ddp", "fsdp"] = "ddp"  # of several devices; fsdp: each holds only its share of the weights
     budget: BudgetField = Budget.parse("1M tokens")
     seed: Annotated[Int, Field(ge=0, lt=2**32)] = 1
 
@@ -45,6 +46,13 @@ class TrialSpec(Frozen):
             raise ValueError(f"batch {self.batch} does not divide into {self.accumulate} micro-batches")
         if self.batch % (self.devices * (1 if self.accumulate == "auto" else self.accumulate)):
             raise ValueError(f"batch {self.batch} does not divide into {self.devices} devices' shares of micro-batches")
+        if self.strategy == "fsdp":
+            if self.devices == 1:
+                raise ValueError("strategy fsdp shares a model among devices, and devices is 1")
+            if self.compile is True:
+                raise ValueError("strategy fsdp with compile: true is not supported; leave compile out")
+            if self.optim.kind == "adafactor":  # its factors are of rows and columns, which no device has whole
+                raise ValueError("strategy fsdp with optim.kind adafactor is not supported; take muon or adamw")
         return self
 
     @property
@@ -61,6 +69,8 @@ class TrialSpec(Frozen):
         data = self.model_dump(mode="json")
         if self.devices == 1:  # trials from before there was the field are the same trials
             del data["devices"]
+        if self.strategy == "ddp":
+            del data["strategy"]
         return data
 
     @property

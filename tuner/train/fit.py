@@ -9,14 +9,14 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
 from filelock import FileLock, Timeout
-from lightning.pytorch.strategies import DDPStrategy, Strategy
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy, Strategy
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -31,6 +31,7 @@ from tuner.train.machine.capacity import MACHINE, Capacity
 from tuner.train.machine.device import device_kind
 from tuner.train.machine.probe import settle
 from tuner.train.machine.ranks import Ranks, Together, joined
+from tuner.train.machine.shards import is_shared
 from tuner.train.meter import Meter
 from tuner.train.model.module import GPTModule, Setting
 from tuner.train.model.shape import Shape, shape
@@ -73,7 +74,7 @@ class Stretches(L.LightningModule):
         super().__init__()
         self.automatic_optimization = False
         self.life, self.module = life, life.module
-        if life.ranks.size > 1:
+        if life.ranks.size > 1 and not is_shared(life.module.gpt):
             life.module.backward = self._backward
 
     def _backward(self, loss: Tensor, last: bool) -> None:
@@ -128,7 +129,7 @@ def fit(
         else:
             setting = ranks.once(lambda: _settled(spec.share, info.vocab, meter.steps, place, link))
         torch.manual_seed(spec.seed)
-        module = GPTModule(spec, info.vocab, lambda: meter.progress, ranks).to(device)
+        module = GPTModule(spec, info.vocab, lambda: meter.progress, ranks, device)
         if ranks.rank:
             torch.manual_seed(spec.seed + ranks.rank)  # other rows, other dropout
         module.adopt(setting)
@@ -155,6 +156,9 @@ def _alone(folder: Path, link: Link) -> Iterator[None]:
 
 
 def _settled(spec: TrialSpec, vocab: int, steps: int | None, place: Place, link: Link) -> Setting:
+    if spec.strategy == "fsdp":  # no device may hold the whole of it to try
+        plain = Setting.plain(spec)
+        return plain if place.parts is None else replace(plain, accumulate=place.parts)
     device = torch.device(place.device)
     return settle(
         spec, vocab, steps, device, place.machine, lambda why: link.preparing(Preparing(why)), parts=place.parts
@@ -211,7 +215,7 @@ def _trainer(life: Life, device: torch.device) -> L.Trainer:
     return L.Trainer(
         accelerator="gpu" if device.type == "cuda" else "cpu",
         devices=_devices(device, life.ranks),
-        strategy=_strategy(life.ranks),
+        strategy=_strategy(life),
         max_epochs=1,
         logger=False,
         enable_checkpointing=False,
@@ -226,9 +230,11 @@ def _devices(device: torch.device, ranks: Ranks) -> list[int] | int:
     return [int(index) for index in ranks.each(device.index or 0)] if device.type == "cuda" else ranks.size
 
 
-def _strategy(ranks: Ranks) -> Strategy | str:
-    """Buffers are each rank's own sums, and stay so."""
-    return "auto" if ranks.size == 1 else DDPStrategy(broadcast_buffers=False, gradient_as_bucket_view=True)
+def _strategy(life: Life) -> Strategy | str:
+    """Buffers are each rank's own sums, and stay so. A shared model does by itself what Lightning's strategies do."""
+    if is_shared(life.module.gpt):
+        return SingleDeviceStrategy(life.module.device)
+    return "auto" if life.ranks.size == 1 else DDPStrategy(broadcast_buffers=False, gradient_as_bucket_view=True)
 
 
 def _facts(

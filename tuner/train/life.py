@@ -19,6 +19,7 @@ from tuner.train import checkpoint
 from tuner.train.machine.capacity import Capacity, TooLargeError
 from tuner.train.machine.device import peak_memory_mb
 from tuner.train.machine.ranks import Ranks
+from tuner.train.machine.shards import put_together
 from tuner.train.meter import Meter
 from tuner.train.model.memory import evaluation_tokens
 from tuner.train.model.module import GPTModule
@@ -137,9 +138,10 @@ class Life(Callback):
         self._weigh()
         if self.meter.due == 1:  # its evaluation was the last thing that could have taken more
             self._remember(self._peak())
-        if self.meter.done:
-            metrics["latency_ms"] = latency_ms(self.module.gpt)
-        samples = self.samples.draw(self.meter.spent.seconds, last=self.meter.done)
+        with put_together(self.module.gpt):
+            if self.meter.done:
+                metrics["latency_ms"] = latency_ms(self.module.gpt)
+            samples = self.samples.draw(self.meter.spent.seconds, last=self.meter.done)
         while (milestone := self.meter.due) is not None and self.outcome is None:
             self._milestone(milestone, metrics, samples)
 
@@ -210,12 +212,12 @@ class Life(Callback):
         return Measurement(self.meter.spent, metrics, milestone, time_ms=time.time_ns() // 1_000_000)
 
     def _save(self, measurement: Measurement | None) -> None:
-        before = self.last
+        before, weights = self.last, self.module.weights()
         state = {**self.module.training_state(), "lowest_row": self.past.lowest, "rows": self.past.rows}
         self.last = self.ranks.once(
             lambda: checkpoint.save(
                 self.folder,
-                self.module.gpt.state_dict(),
+                weights,
                 state,
                 self.record,
                 self.meter.spent,

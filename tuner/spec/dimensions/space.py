@@ -22,6 +22,7 @@ RECIPE = "recipe"
 _TRIALS_DIFFER = "trials would no longer be comparable"
 NOT_SEARCHED: Mapping[str, str] = {
     "devices": "what a trial runs on is the same for all; it changes no result",
+    "strategy": "what a trial runs on is the same for all; it changes no result",
     "budget": "every trial of a study gets the same budget, else the largest budget wins",
     "data.val_tokens": f"it changes what the metric is measured on: {_TRIALS_DIFFER}",
 } | {

@@ -15,12 +15,16 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from tuner.spec.trial import TrialSpec
+from tuner.train.machine import shards
 from tuner.train.machine.ranks import ALONE, Ranks
 from tuner.train.model.gpt import GPT
 from tuner.train.model.optim import build_optimizers, rate_factor, set_rates
 
 Losses = Callable[[Tensor, Tensor, float], tuple[Tensor, Tensor]]
 """What GPT.losses is: ids and targets (B, T) and the weight of the z-loss -> what is minimised, cross entropy."""
+
+
+CPU = torch.device("cpu")
 
 
 def _backward(loss: Tensor, last: bool) -> None:
@@ -57,10 +61,19 @@ class GPTModule(nn.Module):
     loss_sum: Tensor
     grad_norm: Tensor
 
-    def __init__(self, spec: TrialSpec, vocab: int, progress: Callable[[], float], ranks: Ranks = ALONE) -> None:
+    def __init__(
+        self,
+        spec: TrialSpec,
+        vocab: int,
+        progress: Callable[[], float],
+        ranks: Ranks = ALONE,
+        device: torch.device = CPU,
+    ) -> None:
         super().__init__()
         self.spec, self.ranks, self.backward = spec, ranks, _backward
-        self.gpt = GPT(spec.model, vocab, spec.data.context)
+        self.gpt = GPT(spec.model, vocab, spec.data.context).to(device)
+        if spec.strategy == "fsdp" and ranks.size > 1:  # before there are optimizers: those keep the shares
+            shards.share_out(self.gpt, self.gpt.blocks, device, ranks.size)
         self.stepping: list[Optimizer] = build_optimizers(self.gpt, spec.optim, spec.model.depth, spec.tokens_per_step)
         self.progress = progress
         self.rate = 0.0
@@ -71,6 +84,7 @@ class GPTModule(nn.Module):
         self._clipped = list(self.gpt.parameters())  # walking the modules anew costs 25 us a step
         self._compiled: Losses | None = None
         self.adopt(Setting.plain(spec))
+        self.to(device)
 
     @property
     def device(self) -> torch.device:
@@ -100,10 +114,11 @@ class GPTModule(nn.Module):
         for part, ids in enumerate(batch.chunk(parts), 1):
             with self._autocast():
                 loss, entropy = self._losses(ids[:, :-1], ids[:, 1:], optim.z_loss)
+            shards.synchronise(self.gpt, part == parts)
             self.backward(loss / parts if parts > 1 else loss, part == parts)
             self.loss_sum.add_(entropy.detach(), alpha=1 / parts)
         if optim.clip is not None:
-            self.grad_norm.copy_(torch.nn.utils.clip_grad_norm_(self._clipped, optim.clip))
+            self.grad_norm.copy_(shards.whole(torch.nn.utils.clip_grad_norm_(self._clipped, optim.clip)))
         self.rate = rate_factor(optim, self.progress())
         set_rates(self.stepping, self.rate)
         for optimizer in self.stepping:
@@ -127,14 +142,22 @@ class GPTModule(nn.Module):
             for inputs, targets in windows:
                 x = self.ranks.part(torch.from_numpy(inputs)).to(self.device)
                 y = self.ranks.part(torch.from_numpy(targets)).to(self.device)
-                if len(y):  # fewer windows than ranks
+                if len(y):
                     with self._autocast():
                         total += self.gpt.loss(x, y, reduction="sum")
+                elif shards.is_shared(self.gpt):  # fewer windows than ranks: the others need its share of the weights
+                    with self._autocast():
+                        self.gpt.loss(torch.from_numpy(inputs[:1]).to(self.device), y.new_zeros(1, targets.shape[1]))
                 count += targets.size
                 each()
         finally:
             self.gpt.train()
         return float(self.ranks.total(total)) / count if count else math.nan
+
+    def weights(self) -> dict[str, Tensor]:
+        """The model's state dict, whole."""
+        state: dict[str, Tensor] = shards.whole(self.gpt.state_dict())
+        return state
 
     def training_state(self) -> dict[str, Any]:
         """All that a bit-identical continuation needs beside weights and position."""
@@ -142,14 +165,15 @@ class GPTModule(nn.Module):
         if self.device.type == "cuda":
             own["cuda_rng"] = torch.cuda.get_rng_state(self.device)
         first, *others = self.ranks.each(own)
-        optimizers = [optimizer.state_dict() for optimizer in self.stepping]
+        optimizers = [shards.whole(optimizer.state_dict()) for optimizer in self.stepping]
         return {"optimizers": optimizers, "loss_count": self.loss_count, **first, "others": others}
 
     def restore(self, weights: dict[str, Tensor], state: dict[str, Any]) -> None:
         """Take up ``training_state`` again; the module is on its device already."""
-        self.gpt.load_state_dict(weights)
+        own_weights = self.gpt.state_dict()
+        self.gpt.load_state_dict({name: shards.cut_like(one, own_weights[name]) for name, one in weights.items()})
         for optimizer, saved in zip(self.stepping, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
+            shards.take_up(optimizer, saved)
         own = state["others"][self.ranks.rank - 1] if self.ranks.rank else state
         self.loss_sum.copy_(own["loss_sum"])
         self.loss_count = int(state["loss_count"])
