@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import signal
 import socket
 import subprocess
@@ -166,3 +167,57 @@ def test_a_study_goes_through_the_services_and_survives_down_and_up(
         sound = run(tmp_path, *TUNER, "doctor", **settings)
         assert sound.returncode == 0, sound.stdout
     assert not list(tmp_path.glob("*.db"))
+
+
+@contextmanager
+def cluster(folder: Path) -> Iterator[dict[str, str]]:
+    """The profile ``ray`` by its commands in docker-compose.yml; yields the settings of a search, and ``address``."""
+    ports = {"6379": str(free_port()), "10001": str(free_port())}
+    program, started = Path(sys.executable).with_name("ray"), []
+    asked = {name: SERVICES["ray-head"]["environment"][name] for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN")}
+    assert all(
+        service["environment"].items() >= asked.items() for service in (SERVICES["ray-worker"], SERVICES["tuner"])
+    )
+    secret = {**asked, "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    env = {**os.environ, **secret}
+
+    def here(words: list[str]) -> list[str]:
+        words = [word.replace("ray-head", "127.0.0.2").replace("${RAY_WORKER_CPUS:-2}", "2") for word in words]
+        return [re.sub(r"\b(6379|10001)$", lambda found: ports[found[0]], word) for word in words]
+
+    def healthy_node(name: str) -> None:
+        words = [str(program), *here(SERVICES[name]["healthcheck"]["test"])[2:]]
+        until = time.monotonic() + 90
+        while subprocess.run(words, capture_output=True, env=env).returncode:
+            assert time.monotonic() < until, (folder / f"{name}.log").read_text()[-3000:]
+            time.sleep(0.5)
+
+    try:
+        for name in ("ray-head", "ray-worker"):
+            words = [str(program), *here(SERVICES[name]["command"])[1:], "--node-ip-address=127.0.0.2"]
+            with (folder / f"{name}.log").open("ab") as log:
+                started.append(subprocess.Popen(words, stdout=log, stderr=log, start_new_session=True, env=env))
+            healthy_node(name)
+        yield {**secret, "address": f"ray://127.0.0.2:{ports['10001']}"}
+    finally:
+        for process in reversed(started):
+            process.terminate()
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+
+
+@pytest.mark.slow
+def test_a_study_goes_through_the_ray_profile(tmp_path: Path, text_file: Path) -> None:
+    pytest.importorskip("ray", reason="Ray is not installed (pip install -e '.[ray]')")
+    (tmp_path / "small.yaml").write_text(small_yaml(text_file))
+    with cluster(tmp_path) as settings:
+        address = settings.pop("address")
+        ended = run(tmp_path, *STUDY, "--ray", address, **settings)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert f"on the Ray cluster {address}" in " ".join(ended.stdout.split())
+    assert "3 complete" in ended.stdout
+    sound = run(tmp_path, *TUNER, "doctor")
+    assert sound.returncode == 0, sound.stdout

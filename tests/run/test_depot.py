@@ -72,8 +72,9 @@ def test_the_depot_has_what_the_trial_has_and_no_more(url: str, tmp_path: Path) 
     depot.pull(there)
     assert steps(there) == {"step-00000020": "saved again at the same step"}
     assert (there / "error.txt").read_text() == "what happened"
-    depot.drop(there)
-    depot.drop(there)
+    step(there, 10, "what the next slot has deleted meanwhile")
+    depot.fetch(there)
+    assert steps(there) == {"step-00000020": "saved again at the same step"}
     depot.pull(tmp_path / "later" / "7")
     assert steps(tmp_path / "later" / "7") == {}
     assert steps(there)

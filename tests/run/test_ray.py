@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -27,17 +28,25 @@ pytest.importorskip("ray", reason="Ray is not installed (pip install -e '.[ray]'
 SMALL = 100 * 2**20
 """Bytes of a node's object store: nothing of ours goes through it."""
 
+LOOPBACK = {"node_ip_address": "127.0.0.1"}
+
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
-    """A head that trains nothing, and no other node yet."""
+    """A head that trains nothing, and no other node yet; whoever has no token is nobody there."""
+    from ray._private import authentication_test_utils as authentication
     from ray.cluster_utils import Cluster
 
-    made = Cluster(
-        initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, "object_store_memory": SMALL}
-    )
-    yield made
-    made.shutdown()
+    with authentication.authentication_env_guard(), pytest.MonkeyPatch.context() as ours:
+        ours.setattr("ray._private.services.resolve_ip_for_localhost", lambda host: host)  # not what others reach
+        authentication.set_auth_mode("token")
+        authentication.set_env_auth_token(secrets.token_hex(32))
+        authentication.reset_auth_token_state()
+        head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": SMALL, **LOOPBACK}
+        made = Cluster(initialize_head=True, head_node_args=head)
+        yield made
+        made.shutdown()
+    authentication.reset_auth_token_state()
 
 
 @pytest.fixture
@@ -46,7 +55,7 @@ def node(cluster: Any) -> Iterator[Callable[[], Any]]:
     added = []
 
     def add() -> Any:
-        added.append(cluster.add_node(num_cpus=1, object_store_memory=SMALL))
+        added.append(cluster.add_node(num_cpus=1, object_store_memory=SMALL, **LOOPBACK))
         cluster.wait_for_nodes()
         return added[-1]
 
@@ -57,13 +66,15 @@ def node(cluster: Any) -> Iterator[Callable[[], Any]]:
 
 
 @contextlib.contextmanager
-def driven(cluster: Any, text: str, folder: Path, hook: Hook, depot: str | None = None) -> Iterator[Driver]:
+def driven(
+    cluster: Any, text: str, folder: Path, hook: Hook, depot: str | None = None, most: int | None = None
+) -> Iterator[Driver]:
     """A driver on that cluster, ready to run."""
     driver, _ = drive(text, folder, hook)
     driver.folder.mkdir(parents=True, exist_ok=True)
     claim(driver.folder, driver.search.origin, None)
     place = Place(folder, driver.search.origin.id, depot)
-    hands = RayWorkers(cluster.address, 1, None, ResourceSettings(), place)
+    hands = RayWorkers(cluster.address, 1, most, ResourceSettings(), place)
     driver.workers = hands
     try:
         yield driver
@@ -76,7 +87,8 @@ def test_a_node_lost_in_the_middle_changes_nothing(
     cluster: Any, node: Callable[[], Any], text_file: Path, tmp_path: Path, shared: bool
 ) -> None:
     """The nodes share the study's folder, or reach a depot only."""
-    alone, _ = drive(yaml(text_file), tmp_path / "here")
+    text = yaml(text_file, budget="48k tokens")
+    alone, _ = drive(text, tmp_path / "here")
     assert alone.run() is Ending.COMPLETE
     depot = None if shared else f"file://{tmp_path}/depot"
     kept, lost = node(), node()
@@ -85,13 +97,13 @@ def test_a_node_lost_in_the_middle_changes_nothing(
 
     def act(number: int, milestone: int) -> None:
         reached[number] = milestone
-        if milestone == 2 and not gone and len(reached) == 2:
+        if len(reached) == 2 and not gone:  # each has a checkpoint, and most of its way before it
             gone.append(number)
             cluster.remove_node(lost, allow_graceful=False)
 
     gone: list[int] = []
     hook = Hook(act)
-    with driven(cluster, yaml(text_file), tmp_path / "there", hook, depot) as driver:
+    with driven(cluster, text, tmp_path / "there", hook, depot) as driver:
         assert driver.workers.slots == 2
         assert driver.run() is Ending.COMPLETE
     assert any("Ray cluster is gone" in sentence and "last checkpoint" in sentence for sentence in hook.said), hook.said
@@ -168,7 +180,7 @@ def test_a_node_that_does_not_see_the_folder_is_a_sentence(
 
 def test_what_no_node_has_room_for_is_a_sentence(cluster: Any, node: Callable[[], Any]) -> None:
     node()
-    with pytest.raises(TunerError, match=r"no node of the Ray cluster has 64 CPUs, 0 GPUs for a trial.*it has 0 CPUs"):
+    with pytest.raises(TunerError, match=r"no node of the Ray cluster has 64 CPUs, 0 GPUs for a trial.*it has \d CPUs"):
         RayWorkers(cluster.address, 1, None, ResourceSettings(cpus=64), Place(Path.cwd()))
 
 
@@ -180,3 +192,16 @@ def test_a_cluster_that_is_not_there_is_a_sentence(text_file: Path, tmp_path: Pa
     assert f"no Ray cluster at '{address}'" in ended.stderr
     assert "Traceback" not in ended.stderr
     assert "on the Ray cluster" in ended.stdout
+
+
+@pytest.mark.slow
+def test_more_trials_at_once_than_there_is_room_for_all_end(
+    cluster: Any, node: Callable[[], Any], text_file: Path, tmp_path: Path
+) -> None:
+    """Three slots are wanted, one node has room for one: the trials that wait take the slot that the others leave."""
+    node()
+    hook = Hook()
+    with driven(cluster, yaml(text_file, trials=3), tmp_path, hook, most=3) as driver:
+        assert driver.workers.idle == 3
+        assert driver.run() is Ending.COMPLETE
+    assert [trial.state for trial in record(tmp_path).trials] == ["complete"] * 3

@@ -70,9 +70,14 @@ class Depot:
             trial.mkdir(parents=True, exist_ok=True)
             self._files.get_file(f"{self._place(trial.name)}/{ERROR}", str(trial / ERROR))
 
-    def drop(self, trial: Path) -> None:
-        """Forget a trial; its checkpoints are elsewhere, or wanted by nobody."""
-        for name in self._steps(trial.name):
+    def fetch(self, trial: Path) -> None:
+        """Make the checkpoints in a trial's folder those in the depot, which forgets it: the trial has ended."""
+        self.pull(trial)
+        there = self._steps(trial.name)
+        for step in (trial / CHECKPOINTS).glob("step-*"):
+            if step.name not in there:
+                shutil.rmtree(step)
+        for name in there:
             self._forget(f"{self._place(trial.name)}/{name}")
         if self._files.exists(self._place(trial.name)):
             self._files.rm(self._place(trial.name), recursive=True)

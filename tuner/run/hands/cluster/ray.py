@@ -4,6 +4,7 @@ Ray places, notices and ends; what a trial's messages mean is the driver's busin
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import os
@@ -30,7 +31,9 @@ from tuner.spec.parts.settings import ResourceSettings
 from tuner.spec.records import Outcome, Preparing, Verdict
 
 OVERDUE = 10.0
-"""Seconds after which an order to end a worker is no longer waited for: its slot is ended."""
+"""Seconds after which an order to end a worker is no longer waited for: its slot is ended. After as many a trial whose
+slot Ray has found no room for takes one that has become free.
+"""
 
 
 PLACE = re.compile(r"(ray://)?(?P<host>[^/:]+|\[[^/]+\]):(?P<port>\d{1,5})")
@@ -70,7 +73,8 @@ class _Hired:
     orders: dict[Any, tuple[int, Order]] = field(default_factory=dict)
     there: bool = False
     begun: bool = False
-    since: float = 0.0
+    given: float = 0.0
+    said: float = 0.0
     killed: float | None = None
 
     @property
@@ -137,7 +141,8 @@ class RayWorkers:
 
     def _idle(self) -> _Hired:
         """A slot without a trial: where there is none any more, a new one, which may have to wait for room."""
-        found = next((hired for hired in self._hired if hired.number is None), None)
+        free = [hired for hired in self._hired if hired.job is None]
+        found = next((hired for hired in free if hired.there), free[0] if free else None)
         if found is None:
             actor = ray.remote(Slot).options(max_concurrency=4, max_restarts=0, **self.need.options)
             found = _Hired(actor.remote(self.each, self.threads, math.ceil(self.need.gpus), self._place))
@@ -158,7 +163,8 @@ class RayWorkers:
 
     def _give(self, job: TrialJob) -> None:
         hired = self._idle()
-        hired.job, hired.begun, hired.since, hired.killed = job, False, time.monotonic(), None
+        hired.job, hired.begun, hired.killed = job, False, None
+        hired.given = hired.said = time.monotonic()
         self._order(job.number, job)
         hired.hearing = hired.actor.hear.remote(hired.heard)
 
@@ -174,10 +180,21 @@ class RayWorkers:
         more, _ = ray.wait(list(hearing), num_returns=len(hearing), timeout=0)
         for hired in hearing.values():
             _repeat_orders(hired)
-        return [
-            *(event for call in dict.fromkeys([*ready, *more]) for event in self._hear(hearing[call])),
-            *(event for hired in hearing.values() for event in _waiting(hired)),
-        ]
+        events = [event for call in dict.fromkeys([*ready, *more]) for event in self._hear(hearing[call])]
+        self._seat()
+        return events + [event for hired in hearing.values() for event in _waiting(hired)]
+
+    def _seat(self) -> None:
+        """Trials that have waited for room take the slots that are free now, before any new trial does: those hold the
+        room that is waited for.
+        """
+        for waiting in [hired for hired in self._hired if hired.job is not None and not hired.there]:
+            late = time.monotonic() - waiting.given > OVERDUE
+            if late and waiting.job is not None and any(hired.job is None and hired.there for hired in self._hired):
+                self._hired.remove(waiting)
+                ray.kill(waiting.actor)
+                self._give(waiting.job)
+                waiting.job = None
 
     def _hear(self, hired: _Hired) -> Iterator[Event]:
         try:
@@ -202,8 +219,7 @@ class RayWorkers:
         if self._depot is None or hired.job is None:
             return event
         try:
-            self._depot.pull(hired.job.folder)
-            self._depot.drop(hired.job.folder)
+            self._depot.fetch(hired.job.folder)
         except Exception as error:
             return Event(event.number, away(error))
         return event
@@ -250,7 +266,8 @@ class RayWorkers:
     def close(self) -> None:
         """End what still runs, and leave the cluster."""
         for hired in self._hired:
-            ray.kill(hired.actor)
+            with contextlib.suppress(RayError):
+                ray.kill(hired.actor)
         ray.shutdown()
 
 
@@ -269,8 +286,8 @@ def _repeat_orders(hired: _Hired) -> None:
 
 def _waiting(hired: _Hired) -> Iterator[Event]:
     """Of a trial whose slot has not answered yet, once a second: it is not hung, it has not begun."""
-    if hired.number is not None and not hired.there and time.monotonic() - hired.since > 1.0:
-        hired.since = time.monotonic()
+    if hired.number is not None and not hired.there and time.monotonic() - hired.said > 1.0:
+        hired.said = time.monotonic()
         yield Event(hired.number, Preparing("waiting for room in the Ray cluster"))
         yield Event(hired.number, Alive())
 

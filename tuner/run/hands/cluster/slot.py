@@ -11,7 +11,6 @@ import sys
 import tempfile
 import threading
 import time
-from collections import deque
 from dataclasses import dataclass, replace
 from pathlib import Path
 from shutil import rmtree
@@ -53,8 +52,8 @@ class Place:
 class Slot:
     """One slot of ``each`` devices on this machine, GPUs where it has been given ``gpus`` of them.
 
-    What is told is kept until it is known to have arrived, and no order is obeyed twice: a call may be lost, or made
-    again, when the network is away.
+    What is told is kept until it is known to have arrived, and each order is obeyed once, in their order: a call may
+    be lost, made again, or overtaken by another.
     """
 
     def __init__(self, each: int, threads: int, gpus: int, place: Place) -> None:
@@ -69,8 +68,8 @@ class Slot:
             os.chdir(home)
         self._hands = LocalWorkers([f"cuda:{index}" for index in range(gpus)] or ["cpu"] * each, threads, each)
         self._hearing = threading.Lock()
-        self._orders: deque[Order] = deque()
-        self._obeyed: set[int] = set()
+        self._orders: dict[int, Order] = {}
+        self._obeyed = 0
         self._told: list[Event] = []
         self._first = 0
         self._folder: Path | None = None
@@ -80,10 +79,9 @@ class Slot:
         return " and ".join(sorted(set(devices().values())))
 
     def take(self, key: int, order: Order) -> None:
-        """An order, to be obeyed by the call that listens; ``key`` tells it from others."""
-        if key not in self._obeyed:
-            self._obeyed.add(key)
-            self._orders.append(order)
+        """Order number ``key``, from 1 on, to be obeyed by the call that listens when all before it have been."""
+        if key > self._obeyed:
+            self._orders[key] = order
 
     def hear(self, first: int) -> list[Event]:
         """What happened from event ``first`` on; those before it have arrived. The only one to touch the hands."""
@@ -92,8 +90,9 @@ class Slot:
             self._first = first
             deadline = time.monotonic() + TURN
             while not self._told and time.monotonic() < deadline:
-                while self._orders:
-                    self._obey(self._orders.popleft())
+                while (order := self._orders.pop(self._obeyed + 1, None)) is not None:
+                    self._obeyed += 1
+                    self._obey(order)
                 if not self._told:
                     self._told += map(self._carried, self._hands.wait(POLL))
             return list(self._told)
