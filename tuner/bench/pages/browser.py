@@ -73,11 +73,12 @@ def _others(before: Collection[int]) -> list[psutil.Process]:
 
 
 def _humble(pid: int) -> None:
-    """Weigh the whole session of a process least. Linux may share a processor out between sessions first, whatever
-    class their processes have (man 7 sched, "The autogroup feature"), and Playwright gives a browser its own.
+    """Weigh the whole session of a process least, if it is not ours. Linux may share a processor out between sessions
+    first, whatever class their processes have (man 7 sched, "The autogroup feature"), and a browser has its own.
     """
-    with contextlib.suppress(OSError):  # no such feature, or not ours to say
-        Path(f"/proc/{pid}/autogroup").write_text("19")
+    with contextlib.suppress(OSError):  # it has ended; there is no such feature; or it is not ours to say
+        if os.getsid(pid) != os.getsid(0):
+            Path(f"/proc/{pid}/autogroup").write_text("19")
 
 
 @contextlib.contextmanager
