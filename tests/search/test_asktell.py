@@ -91,6 +91,28 @@ def test_a_verdict_is_given_again_after_a_crash(url: str) -> None:
     assert again.report(6, measured(2, 9.0))
 
 
+def test_the_pruner_reads_the_complete_trials_once_and_anew_when_one_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To read them, Optuna reads all trials that run: with many workers that is most of a verdict."""
+    search = Search(parse(YAML.replace("median", "forecast")), open_storage(MEMORY_URL))
+    read: list[int] = []
+    real = search._study.get_trials
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        found = real(*args, **kwargs)
+        read.append(len(found))
+        return found
+
+    numbers = [search.ask().number for _ in range(3)]
+    monkeypatch.setattr(search._study, "get_trials", counted)
+    for number in numbers:
+        search.report(number, measured(1, 3.0))
+    assert read == [0]
+    search.tell(numbers[0], Outcome(State.COMPLETE, "done"), 3.0)
+    for number in numbers[1:]:
+        search.report(number, measured(2, 3.0))
+    assert read == [0, 1]
+
+
 def test_the_last_milestone_is_never_pruned() -> None:
     search = Search(parse(YAML), open_storage(MEMORY_URL))
     for number in range(7):

@@ -19,6 +19,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import Trial, TrialState, create_trial
 
 from tuner.search.bayes.propose import first_guess
+from tuner.search.bayes.sampler import ForecastPruner
 from tuner.search.ending import Enough, enough
 from tuner.search.history import IMPORTED, QUEUED, StudyRecord, legible, parameter_importance, read_study
 from tuner.search.kinds.pruners import PRUNERS
@@ -361,6 +362,8 @@ class Search:
         state = _STATES[outcome.state]
         # finished already: the store went away after it had heard
         self._study.tell(trial, value if state is TrialState.COMPLETE else None, state=state, skip_if_finished=True)
+        if isinstance(self._study.pruner, ForecastPruner):  # what it has read is no longer all there is
+            self._study.pruner = ForecastPruner(self.spec)
         del self._open[number]
         self.spent += counts
 

@@ -13,8 +13,8 @@ from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 
-from tuner.search.bayes.axes import Axes
-from tuner.search.bayes.forecast import forecast
+from tuner.search.bayes.axes import Array, Axes
+from tuner.search.bayes.forecast import Curve, forecast
 from tuner.search.bayes.prior import cost, shape
 from tuner.search.bayes.propose import Ending, Seen, propose
 from tuner.spec.dimensions.dimension import ChoiceDim, Dimension, FloatDim
@@ -81,18 +81,25 @@ class BayesSampler(BaseSampler):
 
 
 class ForecastPruner(BasePruner):
-    """Ends a trial that has little hope to end below the best, as the complete ones went on from where it is."""
+    """Ends a trial that has little hope to end below the best, as the complete ones went on from where it is.
+
+    It asks for the complete ones once: when a trial has ended, another pruner is made. To read them, Optuna reads all
+    that run, which with many workers takes longer than all else.
+    """
 
     def __init__(self, spec: StudySpec) -> None:
         self._spec, self._axes, self._last = spec, Axes(spec), spec.study.milestones
+        self._complete: list[FrozenTrial] | None = None
+        self._known: list[tuple[Array, Curve]] = []
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
-        complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        values = [one.value for one in complete if one.value is not None and self._rivals(one, trial)]
+        if self._complete is None:
+            self._complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+            self._known = [(self._axes.encode(one.params), one.intermediate_values) for one in self._complete]
+        values = [one.value for one in self._complete if one.value is not None and self._rivals(one, trial)]
         if not values:
             return False
-        known = [(self._axes.encode(one.params), one.intermediate_values) for one in complete]
-        end = forecast(trial.intermediate_values, self._axes.encode(trial.params), known, self._last)
+        end = forecast(trial.intermediate_values, self._axes.encode(trial.params), self._known, self._last)
         return end is not None and end.chance_below(min(values)) < HOPE
 
     def _rivals(self, one: FrozenTrial, trial: FrozenTrial) -> bool:
