@@ -16,11 +16,13 @@ from hypothesis import strategies as st
 
 from tuner.bench.search.simulated import best_loss, expected_loss, simulate, simulated_spec
 from tuner.search.asktell import Search
-from tuner.search.bayes.axes import INACTIVE, Axes
-from tuner.search.bayes.forecast import NEEDED, forecast
+from tuner.search.bayes.axes import Axes, keys
+from tuner.search.bayes.axis import INACTIVE
+from tuner.search.bayes.forecast import NEEDED, Forecasts
+from tuner.search.bayes.past import Seen
 from tuner.search.bayes.prior import cost, guesses, step_law
 from tuner.search.bayes.process import Process
-from tuner.search.bayes.propose import Seen, first_guess, possible, propose, startup
+from tuner.search.bayes.propose import first_guess, possible, propose, startup
 from tuner.search.store.address import MEMORY_URL
 from tuner.search.store.storage import open_storage
 from tuner.spec.budget import Budget
@@ -74,6 +76,32 @@ def test_a_point_comes_back_from_its_numbers(spec: StudySpec, seed: int) -> None
         assert spec.space[path].holds(back[path])
 
 
+def test_thousands_at_once_are_what_one_after_the_other_is(spec: StudySpec) -> None:
+    axes, rng = Axes(spec), np.random.default_rng(0)
+    places = axes.snap(np.vstack([axes.scatter(100, rng), rng.uniform(-0.2, 1.2, (100, axes.columns))]))
+    points = [axes.decode(row) for row in places.rows]
+    assert keys(places.rows) == keys(np.array([axes.encode(point) for point in points]))
+    for path, dimension in spec.space.items():
+        assert [path in point for point in points] == places.active[path].tolist()
+        numbers = axes.numbers(path, places)
+        for point, number in zip(points, numbers, strict=True):
+            value = point.get(path, "none")
+            if value is None:
+                assert number == 0
+            else:
+                assert math.isnan(number) if isinstance(value, str) else number == pytest.approx(value)
+            assert path not in point or dimension.holds(value)
+
+
+def test_random_places_are_spread_as_random_points_are() -> None:
+    spec = parse(SPACES[2])
+    axes, rng = Axes(spec), random.Random(0)
+    many = axes.numbers("model.depth", axes.snap(axes.scatter(20_000, np.random.default_rng(0))))
+    one = [float(axes.draw(rng)["model.depth"] or 0) for _ in range(20_000)]
+    for depth in (1, 2, 64):
+        assert np.mean(many == depth) == pytest.approx(np.mean(np.array(one) == depth), abs=0.01)
+
+
 @given(st.lists(st.floats(-0.5, 1.5), min_size=12, max_size=12))
 def test_any_numbers_are_some_point_of_the_space(numbers: list[float]) -> None:
     spec = parse(SPACES[0])
@@ -125,7 +153,7 @@ def test_a_forecast_learns_how_others_went_on_and_knows_its_error() -> None:
     known = curves(30, 0.01)
     inside = 0
     for place, curve in curves(200, 0.01, seed=1):
-        end = forecast({1: curve[1]}, place, known, 4)
+        end = Forecasts(known, 4).of({1: curve[1]}, place)
         assert end is not None
         assert end.mean == pytest.approx(curve[4], abs=0.06)
         inside += abs(end.mean - curve[4]) < 1.96 * end.deviation
@@ -134,10 +162,10 @@ def test_a_forecast_learns_how_others_went_on_and_knows_its_error() -> None:
 
 def test_few_or_broken_curves_forecast_nothing() -> None:
     place, curve = curves(1, 0.0)[0]
-    assert forecast({}, place, curves(9, 0.01), 4) is None
-    assert forecast(curve, place, curves(NEEDED - 1, 0.01), 4) is None
+    assert Forecasts(curves(9, 0.01), 4).of({}, place) is None
+    assert Forecasts(curves(NEEDED - 1, 0.01), 4).of(curve, place) is None
     broken = [(where, {**one, 4: math.inf}) for where, one in curves(9, 0.01)]
-    assert forecast({1: curve[1]}, place, broken, 4) is None
+    assert Forecasts(broken, 4).of({1: curve[1]}, place) is None
 
 
 def test_a_forecast_from_noise_promises_little() -> None:
@@ -146,7 +174,7 @@ def test_a_forecast_from_noise_promises_little() -> None:
     chances = []
     for _ in range(300):
         known = [(rng.random(3), {1: float(rng.random()), 4: float(rng.random())}) for _ in range(6)]
-        end = forecast({1: float(rng.random())}, rng.random(3), known, 4)
+        end = Forecasts(known, 4).of({1: float(rng.random())}, rng.random(3))
         assert end is not None
         chances.append(end.chance_below(min(curve[4] for _, curve in known)))
     assert statistics.fmean(chances) > 1 / 7
@@ -199,7 +227,8 @@ def history(spec: StudySpec, count: int, seed: int = 0) -> list[Seen]:
         value = loss if ending == "complete" else None
         if value is not None:
             curve = {k: loss + 1 / k for k in range(1, spec.study.milestones)} | {spec.study.milestones: loss}
-        found.append(Seen(drawn(spec, 1000 * seed + number), ending, {} if ending == "impossible" else curve, value))
+        point = drawn(spec, 1000 * seed + number)
+        found.append(Seen(point, Axes(spec).encode(point), ending, {} if ending == "impossible" else curve, value))
     return found
 
 
@@ -207,27 +236,27 @@ def history(spec: StudySpec, count: int, seed: int = 0) -> list[Seen]:
 def test_every_proposal_is_possible_and_the_same_for_the_same_history(spec: StudySpec, count: int) -> None:
     past = history(spec, count)
     for seed in range(3):
-        point = propose(spec, past, seed)
+        point = propose(spec, Axes(spec), past, seed)
         assert possible(spec, point)
         assert all(spec.space[path].holds(value) for path, value in point.items())
-        assert propose(spec, past, seed) == point
+        assert propose(spec, Axes(spec), past, seed) == point
 
 
 def test_nothing_is_tried_twice_while_something_is_new() -> None:
     """The same point with the same seed tells nothing: 24 proposals in a space of 32 points are 24 points."""
     spec = parse("name: s\nspace: {model.depth: {int: [2, 9]}, batch: {choice: [4, 8, 16, 32]}}")
-    past: list[Seen] = []
+    axes, past = Axes(spec), list[Seen]()
     for number in range(24):
-        point = propose(spec, past, number)
+        point = propose(spec, axes, past, number)
         assert point not in [seen.point for seen in past]
         loss = float(point["model.depth"] or 0) / 10 + abs(math.log2(float(point["batch"] or 1)) - 4) / 5
-        past.append(Seen(point, "complete", {spec.study.milestones: loss}, loss))
+        past.append(Seen(point, axes.encode(point), "complete", {spec.study.milestones: loss}, loss))
 
 
 def test_a_fine_step_costs_no_more_than_a_coarse_one() -> None:
     spec = parse("name: s\nspace: {optim.warmup: {float: [0.0, 0.5], step: 0.000001}}")
     assert Axes(spec).decode(np.array([0.5])) == {"optim.warmup": 0.25}
-    assert possible(spec, propose(spec, history(spec, 12), 0))
+    assert possible(spec, propose(spec, Axes(spec), history(spec, 12), 0))
 
 
 def test_a_short_study_leaves_trials_to_learn_from() -> None:

@@ -32,9 +32,6 @@ from tuner.train.machine.capacity import finer
 ATTEMPTS = 3
 """A trial whose worker is killed this often without reaching a further milestone has failed."""
 
-REFUSALS = 4
-"""So many points that cannot run are told in a row before workers are heard again."""
-
 LISTENING = 1.0
 """Seconds between two looks at what is asked of the study from outside."""
 
@@ -138,16 +135,15 @@ class Driver:
         return Ending.INTERRUPTED if self._stopping else Ending.COMPLETE
 
     def _fill(self) -> bool:
-        """Give every idle worker a trial: first the recovered ones, then new points while the total allows.
+        """Give an idle worker a trial: a recovered one first, then a new point while the total allows.
 
-        True where it left off after a few points that cannot run: workers and signals are to be heard in between.
+        One at a time: what workers say is heard in between. True where there may be more to give.
         """
-        for _ in range(self.workers.slots + REFUSALS):
-            if not self.workers.idle or self._stopping or self._retention.crowded:
-                return False
-            if (asked := self._next()) is None:
-                return False
-            self._begin(asked)
+        if not self.workers.idle or self._stopping or self._retention.crowded:
+            return False
+        if (asked := self._next()) is None:
+            return False
+        self._begin(asked)
         return True
 
     def _next(self) -> Asked | None:
@@ -279,7 +275,7 @@ class Driver:
         running = self._running[number]
         running.spent = measurement.spent
         if measurement.milestone is not None:
-            self.search.clock(self.clock() - self._began)
+            self.search.clock(self.clock() - self._began, keep=False)  # kept with the report
             running.value = measurement.metrics[self.spec.study.metric]
             if measurement.milestone > running.reached:  # not one that is sent again after a kill
                 running.reached, running.kills = measurement.milestone, 0

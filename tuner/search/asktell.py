@@ -6,36 +6,34 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, TypeVar, cast
 
 import optuna
-import sqlalchemy
 from optuna.pruners import HyperbandPruner
 from optuna.storages import BaseStorage
-from optuna.trial import Trial, TrialState, create_trial
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
+from tuner.search.bayes.past import Past
 from tuner.search.bayes.propose import first_guess
 from tuner.search.bayes.sampler import ForecastPruner
 from tuner.search.ending import Enough, enough
 from tuner.search.history import IMPORTED, QUEUED, StudyRecord, legible, parameter_importance, read_study
+from tuner.search.identity import hold_device, hold_identity, hold_text, origin_of
 from tuner.search.kinds.pruners import PRUNERS
 from tuner.search.kinds.samplers import build_sampler, grid_points
 from tuner.search.repeats import REPEAT, SEED, Wanted, wanted
 from tuner.search.requests import Request, answer, waiting
-from tuner.search.store.address import MEMORY_URL, cause_of, said
+from tuner.search.store.address import MEMORY_URL, said
+from tuner.search.store.held import held, together
 from tuner.search.store.late import LATE_RUN
 from tuner.search.store.outage import Outage
 from tuner.search.store.reader import engine_of
-from tuner.search.store.storage import COPYING, MARKS
 from tuner.search.suggest import suggest
-from tuner.spec.budget import Unit
-from tuner.spec.errors import StoreError
 from tuner.spec.records import Measurement, Origin, Outcome, Point, Spent, State, Value
-from tuner.spec.study import StudySpec, differences
+from tuner.spec.study import StudySpec
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -48,6 +46,8 @@ _STATES = {
     State.FAILED: TrialState.FAIL,
 }
 
+_VIOLATED = {State.INFEASIBLE: "fits", State.DIVERGED: "converges"}
+"""Of which constraint a state is a violation: else a diverged trial's last good milestone would speak for it."""
 
 LATENCY = "latency_ms"
 """The metric of a trial's last milestone that is kept as its fact: milliseconds a generated token."""
@@ -58,23 +58,16 @@ FREE = {"infeasible", REPEAT, IMPORTED}
 
 def _guarded(method: F) -> F:
     """A method of Search that waits for a store that is away, and is then done again: doing it twice must be as once.
-    Other store errors, and a store that stays away, are sentences.
+    What it changes is written together. Other store errors, and a store that stays away, are sentences.
     """
 
     @functools.wraps(method)
     def call(self: Search, *args: Any, **kwargs: Any) -> Any:
-        while True:
-            try:
-                result = method(self, *args, **kwargs)
-            except (optuna.exceptions.StorageInternalError, sqlalchemy.exc.SQLAlchemyError) as error:
-                if not self.outage.wait(error):
-                    raise StoreError(
-                        f"the trial store {self._place} of study '{self.spec.name}' refused: "
-                        f"{cause_of(error)}. Nothing finished is lost; mend the cause and run the same command again."
-                    ) from error
-            else:
-                self.outage.over()
-                return result
+        def once() -> Any:
+            with together(self._storage):
+                return method(self, *args, **kwargs)
+
+        return self.outage.through(once, f"the trial store {self._place} of study '{self.spec.name}'")
 
     return cast(F, call)
 
@@ -98,7 +91,7 @@ class Search:
     def __init__(self, spec: StudySpec, storage: BaseStorage) -> None:
         self.spec = spec
         self.outage = Outage()
-        self._storage = storage
+        self._storage = held(storage)
         self._unsure = False  # whether an ask was broken off, and may have left a trial behind
         engine = engine_of(storage)
         self._place = MEMORY_URL if engine is None else said(engine.url)
@@ -107,13 +100,13 @@ class Search:
 
     @_guarded
     def _load(self) -> None:
-        spec, storage = self.spec, self._storage
-        pruner = PRUNERS[spec.study.pruner](spec)
+        spec, self._past = self.spec, Past(self.spec)
+        pruner = PRUNERS[spec.study.pruner](spec, self._past)
         self._study = optuna.create_study(
-            storage=storage, study_name=spec.name, direction="minimize", load_if_exists=True, pruner=pruner
+            storage=self._storage, study_name=spec.name, direction="minimize", load_if_exists=True, pruner=pruner
         )
         trials = self._study.get_trials(deepcopy=False)
-        self._hold_identity(fresh=not trials)
+        hold_identity(self._study, spec, fresh=not trials)
         if isinstance(pruner, HyperbandPruner):
             pruner._try_initialization(self._study)  # else the first asks of a new process see no brackets
         self._grid = grid_points(spec) if spec.study.sampler == "grid" else None
@@ -121,78 +114,29 @@ class Search:
         self._asked = len(trials) - self._queued
         self._runs = {t.number: str(t.user_attrs["mlflow_run"]) for t in trials if "mlflow_run" in t.user_attrs}
         # _choose gives them what they had not been given yet when their driver died
-        self._open = {t.number: Trial(self._study, t._trial_id) for t in trials if t.state is TrialState.RUNNING}
-        self._heard = {t.number: set(t.intermediate_values) for t in trials if t.state is TrialState.RUNNING}
+        self._open = {t.number: t._trial_id for t in trials if t.state is TrialState.RUNNING}
         self._before = self.seconds = float(self._study.user_attrs.get("seconds", 0.0))
         self.spent = sum(1 for t in trials if t.state.is_finished() and not FREE & set(t.user_attrs))
-
-    def _hold_identity(self, fresh: bool) -> None:
-        """Nothing that makes trials incomparable may change once there is a trial."""
-        identity, attributes = self.spec.identity(), self._study.user_attrs
-        known = attributes.get("identity")
-        if self._study.direction.name != "MINIMIZE" or (known is None and not (fresh and not attributes.get(COPYING))):
-            raise StoreError(
-                f"study '{self.spec.name}' in the store was not made by this platform, or is a copy that was cut off "
-                "(tuner copy makes it whole); take another name."
-            )
-        if known is not None and not fresh and known != identity:
-            changes = "; ".join(differences(known, identity)[:3])
-            raise StoreError(
-                f"study '{self.spec.name}' is in the store with other settings ({changes}); its trials would not be "
-                "comparable. Give the new study another name, or undo the change."
-            )
-        self._study.set_user_attr("identity", identity)
-        self._study.set_user_attr("spec", self.spec.model_dump(mode="json"))
-        if "id" not in attributes:
-            self._study.set_user_attr("id", uuid.uuid4().hex)
 
     @property
     def origin(self) -> Origin:
         """Which study this is, and which of its copies."""
-        return Origin(str(self._study.user_attrs["id"]), tuple(self._study.user_attrs.get(MARKS, ())))
+        return origin_of(self._study)
 
     @_guarded
     def hold_text(self, fingerprint: str) -> None:
-        """Note which text the trials are trained on.
-
-        Raises:
-            StoreError: earlier trials were trained on another: the files, or Python itself, have changed.
-        """
-        self._hold(
-            "data_fingerprint",
-            fingerprint,
-            "the text has changed since its first trials (fingerprint {known}, now {now}); old and new trials would "
-            "not be comparable. Bring the old text back, or give the study another name.",
-        )
+        """Note which text the trials are trained on (see identity.hold_text)."""
+        hold_text(self._study, self.spec, fingerprint, self._asked > 0)
 
     @_guarded
     def hold_device(self, kind: str) -> None:
-        """Note what the trials run on, where their budget is in seconds: equal times on two machines are not equal.
-
-        Raises:
-            StoreError: earlier trials ran on another kind of device.
-        """
-        if self.spec.trial.budget.unit is Unit.SECONDS:
-            self._hold(
-                "device_kind",
-                kind,
-                "its budget is in seconds and its first trials ran on {known}, this machine offers {now}; the same "
-                "seconds do more on one than on the other. Go on there, or give the study another name or a budget "
-                "in tokens or FLOPs.",
-            )
-
-    def _hold(self, name: str, value: str, sentence: str) -> None:
-        """Keep a fact of the study's first trials, and refuse another."""
-        known = self._study.user_attrs.get(name)
-        if known not in (None, value) and self._asked:
-            raise StoreError(f"study '{self.spec.name}': {sentence.format(known=known, now=value)}")
-        if known != value:
-            self._study.set_user_attr(name, value)
+        """Note what the trials run on (see identity.hold_device)."""
+        hold_device(self._study, self.spec, kind, self._asked > 0)
 
     @_guarded
     def unfinished(self) -> list[Asked]:
         """Trials a dead driver left running, in order; they go on under the same number with the same values."""
-        return [self._choose(trial) for _, trial in sorted(self._open.items())]
+        return [self._choose(Trial(self._study, self._open[number])) for number in sorted(self._open)]
 
     @property
     def exhausted(self) -> bool:
@@ -232,9 +176,12 @@ class Search:
         """Is a trial of the total still to be asked or ended? Repeats come after all of them."""
         return self.spent < self.spec.study.trials and not self.exhausted
 
-    @_guarded
     def ask(self) -> Asked:
         """The next point, recorded as running before it is returned."""
+        return self._opened(*self._ask())
+
+    @_guarded
+    def _ask(self) -> tuple[Trial, Asked]:
         trial = self._left_behind()
         if trial is None:
             number = self._asked
@@ -245,28 +192,34 @@ class Search:
             elif number == 0 and (guess := first_guess(self.spec)) is not None:
                 self._study.enqueue_trial(dict(guess))
             trial = self._study.ask()
-        return self._opened(trial)
+        return trial, self._choose(trial)
 
-    @_guarded
     def ask_again(self, stopped: bool = False) -> Asked | None:
         """The next repeat of the best settings with a new seed, recorded as running; None where none is wanted.
 
         Repeats come once all trials are done, or the search has ``stopped`` before.
         """
-        if (trial := self._left_behind()) is not None:
-            return self._opened(trial)
-        if not (wanted := self._wanted(stopped)):
-            self._unsure = False
-            return None
-        like = next(t for t in self._study.get_trials(deepcopy=False) if t.number == wanted[0].like)
-        # made running at once: what others have enqueued waits for a total that allows it
-        template = create_trial(
-            state=TrialState.RUNNING,
-            system_attrs={"fixed_params": dict(like.params)},
-            user_attrs={REPEAT: like.number, SEED: wanted[0].seed},
-        )
-        template.datetime_start = datetime.now()
-        return self._opened(Trial(self._study, self._storage.create_new_trial(self._study._study_id, template)))
+        if (found := self._ask_again(stopped)) is not None:
+            return self._opened(*found)
+        self._unsure = False
+        return None
+
+    @_guarded
+    def _ask_again(self, stopped: bool) -> tuple[Trial, Asked] | None:
+        trial = self._left_behind()
+        if trial is None:
+            if not (wanted := self._wanted(stopped)):
+                return None
+            like = next(t for t in self._study.get_trials(deepcopy=False) if t.number == wanted[0].like)
+            # made running at once: what others have enqueued waits for a total that allows it
+            template = create_trial(
+                state=TrialState.RUNNING,
+                system_attrs={"fixed_params": dict(like.params)},
+                user_attrs={REPEAT: like.number, SEED: wanted[0].seed},
+            )
+            template.datetime_start = datetime.now()
+            trial = Trial(self._study, self._storage.create_new_trial(self._study._study_id, template))
+        return trial, self._choose(trial)
 
     def _left_behind(self) -> Trial | None:
         """The trial of an ask that the store went away from, where it came as far as that."""
@@ -278,13 +231,12 @@ class Search:
         lost = [t for t in trials if t.state is TrialState.RUNNING and t.number not in self._open]
         return Trial(self._study, lost[0]._trial_id) if lost else None
 
-    def _opened(self, trial: Trial) -> Asked:
-        """The trial, once its point is in the store whole."""
-        asked = self._choose(trial)
+    def _opened(self, trial: Trial, asked: Asked) -> Asked:
+        """Remember a trial whose point is in the store whole."""
         # numbers in between: others have enqueued, or Optuna itself asked twice because an answer was lost
         self._unsure = trial.number > self._asked
         self._asked = max(self._asked, trial.number + 1)
-        self._open[trial.number] = trial
+        self._open[trial.number] = trial._trial_id
         return asked
 
     def _wanted(self, stopped: bool) -> list[Wanted]:
@@ -295,89 +247,94 @@ class Search:
         return wanted(read_study(self._storage, self.spec.name), repeats.top, repeats.seeds)
 
     def _choose(self, trial: Trial) -> Asked:
-        self._study.sampler = build_sampler(self.spec, trial.number)
+        self._study.sampler = build_sampler(self.spec, trial.number, self._past)
         before = trial.distributions  # none, unless it was left in the middle of this
         point = self.spec.walk(lambda path, dim: suggest(trial, path, dim, before.get(path)))
         attributes = trial.user_attrs
         return Asked(trial.number, point, int(attributes[SEED]) if REPEAT in attributes else None)
 
+    def _trial(self, number: int) -> FrozenTrial:
+        """An open trial as it stands."""
+        return self._storage.get_trial(self._open[number])
+
     @_guarded
     def note(self, number: int, facts: Mapping[str, Value]) -> None:
         """Keep facts with a running trial, as user attributes."""
-        trial = self._open[number]
-        known = trial.user_attrs
-        for key, value in facts.items():
-            if key not in known or known[key] != value:
-                trial.set_user_attr(key, value)
+        self._note(self._trial(number), facts)
 
+    def _note(self, trial: FrozenTrial, facts: Mapping[str, Value]) -> None:
+        for key, value in facts.items():
+            if key not in trial.user_attrs or trial.user_attrs[key] != value:
+                self._storage.set_trial_user_attr(trial._trial_id, key, value)
+
+    @_guarded
     def report(self, number: int, measurement: Measurement) -> bool:
         """Record a milestone; true if the pruner ends the trial. The same milestone twice is one, with one answer."""
         if (milestone := measurement.milestone) is None:
             raise ValueError(f"trial {number}: only milestones are reported to the search")
-        heard = self._heard.setdefault(number, set())
-        if milestone in heard:  # sent again after a crash: judged once, answered the same
-            self.note(number, asdict(measurement.spent))
-            return self._stopped_at(number) == milestone
-        self._report(number, measurement.metrics[self.spec.study.metric], milestone)
-        heard.add(milestone)
-        latency = {key: value for key, value in measurement.metrics.items() if key == LATENCY}
-        self.note(number, {**asdict(measurement.spent), **latency})
-        return self._judge(number, milestone)
+        trial = self._trial(number)
+        again = milestone in trial.intermediate_values  # sent again after a crash: judged once, answered the same
+        value = measurement.metrics[self.spec.study.metric]
+        if not again:
+            self._storage.set_trial_intermediate_value(trial._trial_id, milestone, value)
+        latency = {} if again else {key: value for key, value in measurement.metrics.items() if key == LATENCY}
+        self._note(trial, {**asdict(measurement.spent), **latency})
+        self._study.set_user_attr("seconds", self.seconds)
+        return trial.user_attrs.get("stopped_at") == milestone if again else self._judge(number, milestone)
 
-    @_guarded
-    def _report(self, number: int, value: float, milestone: int) -> None:
-        self._open[number].report(value, milestone)
-
-    @_guarded
-    def _stopped_at(self, number: int) -> Value:
-        stopped: Value = self._open[number].user_attrs.get("stopped_at")
-        return stopped
-
-    @_guarded
     def _judge(self, number: int, milestone: int) -> bool:
         """Ask the pruner."""
-        trial = self._open[number]
+        trial = self._trial(number)
         repeated = REPEAT in trial.user_attrs  # its mean needs the whole budget
-        if milestone < self.spec.study.milestones and not repeated and trial.should_prune():
-            # noted before the worker hears it: a rung is judged once, and a crash must not lose the judgement
-            trial.set_user_attr("stopped_at", milestone)
-            return True
-        return False
+        last = milestone >= self.spec.study.milestones
+        if last or repeated or not self._study.pruner.prune(self._study, trial):
+            return False
+        # written before the worker hears it: a rung is judged once, and a crash must not lose the judgement
+        self._storage.set_trial_user_attr(trial._trial_id, "stopped_at", milestone)
+        return True
 
-    @_guarded
     def tell(self, number: int, outcome: Outcome, value: float | None = None, spent: Spent | None = None) -> None:
         """Close a trial. ``value`` is the metric at the end of the budget, for COMPLETE only; ``spent`` in all."""
-        trial = self._open[number]
-        if spent is not None:
-            self.note(number, asdict(spent))
-        self.note(number, {"outcome": outcome.state.value, "reason": outcome.reason})
-        if outcome.checkpoint is not None:
-            self.note(number, {"checkpoint": outcome.checkpoint, "checkpoint_sha256": outcome.sha256})
-        if outcome.state is State.INFEASIBLE:
-            trial.set_constraint("fits", 1.0)
-            self.note(number, {"infeasible": True})
-        if outcome.state is State.DIVERGED:  # else its last good milestone would speak for it
-            trial.set_constraint("converges", 1.0)
-        counts = outcome.state is not State.INFEASIBLE and REPEAT not in trial.user_attrs
-        state = _STATES[outcome.state]
-        # finished already: the store went away after it had heard
-        self._study.tell(trial, value if state is TrialState.COMPLETE else None, state=state, skip_if_finished=True)
-        if isinstance(self._study.pruner, ForecastPruner):  # what it has read is no longer all there is
-            self._study.pruner = ForecastPruner(self.spec)
+        counts = self._tell(number, outcome, value, spent)
+        if isinstance(self._study.pruner, ForecastPruner):
+            self._study.pruner.look_again()
         del self._open[number]
         self.spent += counts
 
     @_guarded
+    def _tell(self, number: int, outcome: Outcome, value: float | None, spent: Spent | None) -> bool:
+        """True where the trial takes one from the total."""
+        trial = self._trial(number)
+        if not trial.state.is_finished():  # else the store went away after it had heard
+            self._close(trial, outcome, value, spent)
+        return outcome.state is not State.INFEASIBLE and REPEAT not in trial.user_attrs
+
+    def _close(self, trial: FrozenTrial, outcome: Outcome, value: float | None, spent: Spent | None) -> None:
+        facts: dict[str, Value] = {} if spent is None else asdict(spent)
+        facts |= {"outcome": outcome.state.value, "reason": outcome.reason}
+        if outcome.checkpoint is not None:
+            facts |= {"checkpoint": outcome.checkpoint, "checkpoint_sha256": outcome.sha256}
+        if outcome.state is State.INFEASIBLE:
+            facts["infeasible"] = True
+        self._note(trial, facts)
+        if constraint := _VIOLATED.get(outcome.state):
+            Trial(self._study, trial._trial_id).set_constraint(constraint, 1.0)
+        state = _STATES[outcome.state]
+        self._study.tell(trial.number, value if state is TrialState.COMPLETE else None, state=state)
+
     def link_runs(self, runs: Mapping[int, str]) -> None:
         """Keep each trial's MLflow run id: with the trial while it runs, with the study once it is closed."""
+        if new := {number: run for number, run in runs.items() if self._runs.get(number) != run}:
+            self._link(new)
+            self._runs |= new
+
+    @_guarded
+    def _link(self, runs: Mapping[int, str]) -> None:
         for number, run in runs.items():
-            if self._runs.get(number) == run:
-                continue
             if number in self._open:
-                self.note(number, {"mlflow_run": run})
+                self._note(self._trial(number), {"mlflow_run": run})
             else:
                 self._study.set_user_attr(f"{LATE_RUN}{number}", run)
-            self._runs[number] = run
 
     @_guarded
     def requests(self) -> list[Request]:

@@ -20,6 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from tuner.search.kinds.importance import fanova, ped_anova
 from tuner.search.store.address import cause_of, said
+from tuner.search.store.held import Held
 from tuner.search.store.late import LATE_RUN
 from tuner.search.store.reader import engine_of, read_head, read_names, read_trials
 from tuner.spec.errors import StoreError, nearest, short
@@ -197,25 +198,38 @@ class _History:
 
 
 _HISTORIES: WeakKeyDictionary[BaseStorage, _History] = WeakKeyDictionary()
+_READINGS: WeakKeyDictionary[BaseStorage, dict[str, _Reading]] = WeakKeyDictionary()
 """Kept with each open storage, as Optuna's own cache is: a driver reads its study after every trial."""
 
 
 def _read(storage: BaseStorage, name: str) -> _Reading:
-    """From its tables where the store has some, through Optuna where it is in memory."""
+    """From its tables where the store has some; through Optuna where it is in memory, or known to its driver."""
     engine = engine_of(storage)
-    found = _copied(storage, name) if engine is None else _HISTORIES.setdefault(storage, _History(engine)).read(name)
+    if engine is None or isinstance(storage, Held):
+        found = _from_memory(storage, name)
+    else:
+        found = _HISTORIES.setdefault(storage, _History(engine)).read(name)
     if found is None:
         hint = nearest(name, study_names(storage)) or " The store is empty."
         raise StoreError(f"no study '{name}' in the store.{hint}")
     return found
 
 
-def _copied(storage: BaseStorage, name: str) -> _Reading | None:
+def _from_memory(storage: BaseStorage, name: str) -> _Reading | None:
+    """A trial that has changed there is another object."""
     try:
-        study = optuna.load_study(study_name=name, storage=storage)
+        study = storage.get_study_id_from_name(name)
     except KeyError:
         return None
-    return _renewed(None, (0, None), name, study.user_attrs, study.get_trials(deepcopy=False))
+    attributes, known = storage.get_study_user_attrs(study), _READINGS.setdefault(storage, {})
+    mark, before = (study, attributes.get("id")), known.get(name)
+    if before is not None and before.mark != mark:
+        before = None
+    old = {} if before is None else before.trials
+    trials = storage.get_all_trials(study, deepcopy=False)
+    newer = [trial for trial in trials if old.get(trial._trial_id) is not trial]
+    known[name] = _renewed(before, mark, name, attributes, newer)
+    return known[name]
 
 
 def _renewed(

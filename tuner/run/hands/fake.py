@@ -72,7 +72,7 @@ class FakeWorkers:
         heapq.heappush(self._queue, (self.now + after, next(self._order), Event(number, message)))
 
     def wait(self, timeout: float) -> list[Event]:
-        if not self._queue:
+        if not self._queue or (timeout == 0 and self._queue[0][0] > self.now):
             return []
         self.now, _, event = heapq.heappop(self._queue)
         match event.message:

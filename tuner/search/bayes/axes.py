@@ -7,49 +7,25 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
-from tuner.spec.dimensions.dimension import ChoiceDim, Dimension, IntDim, numeric, stepped
+from tuner.search.bayes.axis import INACTIVE, Array, Axis, axis_of
 from tuner.spec.dimensions.fields import values_of
+from tuner.spec.dimensions.space import RECIPE
 from tuner.spec.records import Point, Value
 from tuner.spec.study import StudySpec
 
-Array = np.ndarray[Any, np.dtype[np.float64]]
 
-INACTIVE = 0.5
-"""Where a dimension stands in a point that does not have it."""
+class Places(NamedTuple):
+    """Points as (n, columns) ``rows``; ``active``: which of them (n,) have a dimension, by its path."""
 
+    rows: Array
+    active: Mapping[str, np.ndarray]
 
-@dataclass(frozen=True)
-class _Axis:
-    """One dimension: its columns, and for a choice of words one column each."""
-
-    dimension: Dimension
-    first: int
-    values: tuple[Value, ...]
-    ordered: bool
-    low: float = 0.0
-    high: float = 1.0
-    log: bool = False
-
-    @property
-    def width(self) -> int:
-        return 1 if self.ordered else len(self.values)
-
-
-def _axis(dimension: Dimension, first: int) -> _Axis:
-    """Numbers of a choice have an order of their own, whatever the sampler of a library thinks of them."""
-    if not isinstance(dimension, ChoiceDim):
-        low, high = float(dimension.low), float(dimension.high)
-        if dimension.log:
-            low, high = math.log(low), math.log(high)
-        return _Axis(dimension, first, (), True, low, high, dimension.log)
-    if numeric(dimension):
-        return _Axis(dimension, first, tuple(sorted(dimension.choice, key=lambda v: float(v or 0))), ordered=True)
-    return _Axis(dimension, first, dimension.choice, ordered=False)
+    def only(self, kept: list[int]) -> Places:
+        return Places(self.rows[kept], {path: active[kept] for path, active in self.active.items()})
 
 
 class Axes:
@@ -57,11 +33,17 @@ class Axes:
 
     def __init__(self, spec: StudySpec) -> None:
         self._space, self._written = spec.space, values_of(spec.trial)
-        self._axes: dict[str, _Axis] = {}
+        self._axes: dict[str, Axis] = {}
         self.columns = 0
         for path, dimension in spec.space.items():
-            self._axes[path] = _axis(dimension, self.columns)
-            self.columns += self._axes[path].width
+            self._axes[path] = axis = axis_of(dimension, self.columns)
+            self.columns = axis.columns.stop
+        named = {name for _, dimension in spec.space.items() for name in (*dimension.when, RECIPE) if dimension.when}
+        self._deciding = [column for path in self._axes if path in named for column in self._range(path)]
+
+    def _range(self, path: str) -> range:
+        columns = self._axes[path].columns
+        return range(columns.start, columns.stop)
 
     def encode(self, point: Mapping[str, Value]) -> Array:
         """The point as (columns,) numbers; a dimension that it lacks stands in the middle."""
@@ -70,20 +52,14 @@ class Axes:
             if path not in point:
                 continue
             if axis.ordered:
-                row[axis.first] = self.place(path, point[path])
+                row[axis.first] = axis.place(point[path])
             else:
-                row[axis.first : axis.first + axis.width] = [float(value == point[path]) for value in axis.values]
+                row[axis.columns] = [float(value == point[path]) for value in axis.values]
         return row
 
     def place(self, path: str, value: Value) -> float:
         """Where a value of an ordered dimension stands, 0 to 1 within the space."""
-        axis = self._axes[path]
-        if isinstance(value, bool) or not isinstance(value, int | float) or (axis.log and value <= 0):
-            return INACTIVE  # "auto", or no value at all
-        if axis.values:
-            nearest = min(range(len(axis.values)), key=lambda k: abs(float(axis.values[k] or 0) - value))
-            return nearest / max(1, len(axis.values) - 1)
-        return ((math.log(value) if axis.log else value) - axis.low) / (axis.high - axis.low)
+        return self._axes[path].place(value)
 
     def ordered(self, path: str) -> bool:
         return path in self._axes and self._axes[path].ordered
@@ -94,32 +70,37 @@ class Axes:
 
     def decode(self, row: Array) -> dict[str, Value]:
         """The point of the space that is nearest to a row: inactive dimensions left out, values as they may be."""
-        return self._space.walk(lambda path, _: self._value(self._axes[path], row), self._written)
+        return self._space.walk(lambda path, _: self._axes[path].value(row), self._written)
 
     def draw(self, rng: random.Random) -> Point:
         """A random point of the space."""
         return self._space.walk(lambda _, dimension: dimension.draw(rng), self._written)
 
-    def _value(self, axis: _Axis, row: Array) -> Value:
-        if not axis.ordered:
-            return axis.values[int(np.argmax(row[axis.first : axis.first + axis.width]))]
-        share = min(1.0, max(0.0, float(row[axis.first])))
-        if axis.values:
-            return axis.values[round(share * (len(axis.values) - 1))]
-        dimension = axis.dimension
-        assert not isinstance(dimension, ChoiceDim)
-        number = axis.low + share * (axis.high - axis.low)
-        number = math.exp(number) if axis.log else number
-        if isinstance(dimension, IntDim):
-            step = dimension.step or 1
-            whole = dimension.low + step * round((number - dimension.low) / step)
-            return int(min(dimension.high, max(dimension.low, whole)))
-        if dimension.step is not None:
-            return stepped(dimension.low, dimension.step, round((number - dimension.low) / dimension.step))
-        return min(dimension.high, max(dimension.low, number))
+    def scatter(self, count: int, rng: np.random.Generator) -> Array:
+        """(count, columns): random points, those without a dimension not yet moved to where that stands then."""
+        return np.hstack([axis.scatter(count, rng) for axis in self._axes.values()])
+
+    def snap(self, rows: Array) -> Places:
+        """The points nearest to (n, columns) rows, as ``encode`` places them, but for the last digits."""
+        rows = np.hstack([axis.snap(rows[:, axis.columns]) for axis in self._axes.values()])
+        every = np.ones(len(rows), dtype=bool)
+        active = {path: every.copy() for path in self._axes}
+        if self._deciding and len(rows):  # whatever agrees in what decides has the same dimensions
+            _, first, which = np.unique(rows[:, self._deciding], axis=0, return_index=True, return_inverse=True)
+            for group, example in enumerate(first):
+                absent = [path for path in self._axes if path not in self.decode(rows[example])]
+                for path in absent:
+                    active[path][which.reshape(-1) == group] = False
+            for path, axis in self._axes.items():
+                rows[~active[path], axis.columns] = INACTIVE
+        return Places(rows, active)
+
+    def numbers(self, path: str, places: Places) -> Array:
+        """The values (n,) of a dimension at these places; NaN where it is a word, or none."""
+        found = self._axes[path].numbers(places.rows[:, self._axes[path].columns])
+        return np.where(places.active[path], found, math.nan)
 
 
-def snapped(axes: Axes, row: Array) -> tuple[Point, Array]:
-    """The point nearest to a row, and where that stands."""
-    point = axes.decode(row)
-    return point, axes.encode(point)
+def keys(rows: Array) -> list[bytes]:
+    """The rows (n, columns) as words that are equal where points are: the last digits do not count."""
+    return [row.tobytes() for row in np.round(rows, 9) + 0.0]

@@ -4,20 +4,26 @@ Formulas of papers and what the user says; the sampler decides how long it liste
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
+
+from tuner.search.bayes.axis import Array
 from tuner.spec.budget import Budget, Unit
 from tuner.spec.dimensions.dimension import proportional
-from tuner.spec.records import Point
 from tuner.spec.study import StudySpec
+
+Values = Mapping[str, Any]
+"""A point, or the values of many by dimension, as arrays (n,) with NaN where one lacks it."""
 
 
 class Guess(NamedTuple):
-    """A centre, and the deviation around it: a ``factor`` (2: one octave), else in the field's own units."""
+    """A centre, and the deviation around it: a ``factor`` (2: one octave), else in the field's own units. Where it is
+    of many points at once, the centre is an array (n,).
+    """
 
-    centre: float
+    centre: float | Array
     spread: float
     factor: bool
 
@@ -25,22 +31,23 @@ class Guess(NamedTuple):
         """The value so many deviations above the centre."""
         if self.factor:
             return float(self.centre * self.spread**deviations)
-        return self.centre + self.spread * deviations
+        return float(self.centre + self.spread * deviations)
 
-    def distance(self, value: float) -> float:
-        """How many deviations a value lies above the centre."""
+    def distance(self, values: Array) -> Array:
+        """How many deviations the values (n,) lie above the centre."""
         if self.factor:
-            return math.log(value / self.centre) / math.log(self.spread)
-        return (value - self.centre) / self.spread
+            return np.asarray(np.log(values / self.centre) / np.log(self.spread))
+        return np.asarray((values - self.centre) / self.spread)
 
 
 LR_SPREAD, BATCH_SPREAD = 2.0, 2.0
 """One octave: the law holds within half of one down to 60M parameters; below, it is an extrapolation."""
 
 
-def step_law(depth: int, width: int, context: int, budget: Budget) -> dict[str, Guess]:
+def step_law(depth: Any, width: Any, context: Any, budget: Budget) -> dict[str, Guess]:
     """The Step Law (arXiv 2503.04715) for a model and budget: ``lr = 1.79 N^-0.713 D^0.307``, batch of
-    ``0.58 D^0.571`` tokens; N parameters without embeddings, D tokens. Empty for a budget in seconds: D is not known.
+    ``0.58 D^0.571`` tokens; N parameters without embeddings, D tokens. Of many models where the sizes are arrays.
+    Empty for a budget in seconds: D is not known.
     """
     parameters = 12 * depth * width**2
     match budget.unit:
@@ -56,18 +63,22 @@ def step_law(depth: int, width: int, context: int, budget: Budget) -> dict[str, 
     }
 
 
-def cost(spec: StudySpec, point: Point) -> float:
-    """About how large a trial is, in any unit: its parameters, and where the budget is in tokens its FLOPs."""
-    depth, width, _ = shape(spec, point)
-    return float(12 * depth * width**2 + 500 * width)  # and the head of a small vocabulary
+def cost(spec: StudySpec, values: Values) -> Any:
+    """About how large a trial is, in any unit: its parameters, and where the budget is in tokens its FLOPs. An array
+    where ``values`` has arrays.
+    """
+    depth, width, _ = shape(spec, values)
+    return 12.0 * depth * width**2 + 500 * width  # and the head of a small vocabulary
 
 
-def shape(spec: StudySpec, point: Point) -> tuple[int, int, int]:
-    """Depth, width and context of the trial at a point."""
+def shape(spec: StudySpec, values: Values) -> tuple[Any, Any, Any]:
+    """Depth, width and context of the trial at a point, or of many."""
     trial = spec.trial
 
-    def number(path: str, written: int) -> int:
-        value = point.get(path, written)
+    def number(path: str, written: int) -> Any:
+        value = values.get(path, written)
+        if isinstance(value, np.ndarray):
+            return np.where(np.isnan(value), written, value)
         return int(value) if isinstance(value, int | float) else written
 
     return (
@@ -77,12 +88,20 @@ def shape(spec: StudySpec, point: Point) -> tuple[int, int, int]:
     )
 
 
-def guesses(spec: StudySpec, point: Point) -> dict[str, Guess]:
+def guesses(spec: StudySpec, values: Values) -> dict[str, Guess]:
     """What the study's prior says of the dimensions of a point, given its others (a wider model wants a lower rate)."""
     prior = spec.study.prior
     if prior == "none":
         return {}
     if isinstance(prior, Mapping):
-        return {path: Guess(*pair, proportional(spec.space[path])) for path, pair in prior.items() if path in point}
-    law = step_law(*shape(spec, point), spec.trial.budget)
-    return {path: guess for path, guess in law.items() if path in point}
+        return {path: Guess(*pair, proportional(spec.space[path])) for path, pair in prior.items() if path in values}
+    law = step_law(*shape(spec, values), spec.trial.budget)
+    return {path: guess for path, guess in law.items() if path in values}
+
+
+def log_prior(spec: StudySpec, values: Values, count: int) -> Array:
+    """Log density of the prior at each of ``count`` points, without its constant."""
+    total = np.zeros(count)
+    for path, guess in guesses(spec, values).items():
+        total -= 0.5 * np.nan_to_num(guess.distance(values[path])) ** 2
+    return total

@@ -8,10 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tuner.search.bayes.axes import Array
+from tuner.search.bayes.axis import Array
 
 GUESSES = 24
 """Settings of the kernel that are tried at random, before the best is refined in as many smaller steps."""
+
+FITTED = 80
+"""Values that the settings are judged by, evenly taken where there are more: time grows with their cube."""
 
 _JITTER = 1e-6
 
@@ -30,6 +33,12 @@ class Kernel:
         r = np.sqrt(5 * np.maximum(squares, 0.0))
         return np.asarray((1 + r + r**2 / 3) * np.exp(-r))
 
+    def among(self, rows: Array, doubt: Array) -> Array:
+        """(n, d) rows, and the variance that each value has beyond the noise -> (n, n) covariances of the values."""
+        covariance = self.between(rows, rows)
+        covariance[np.diag_indices_from(covariance)] += self.noise + doubt + _JITTER
+        return covariance
+
 
 class Process:
     """Fitted to ``values`` (n,) at ``rows`` (n, d); ``doubt`` (n,) is a variance that a value has beyond the noise.
@@ -45,19 +54,23 @@ class Process:
         self._targets = (values - self.mean) / self.scale
         self._doubt = doubt / self.scale**2
         self.kernel = self._fitted(np.random.default_rng(seed))
-        self._factor, self._weights, _ = self._solved(self.kernel)
+        self._solve()
 
     def _fitted(self, rng: np.random.Generator) -> Kernel:
         columns = self.rows.shape[1]
+        some = np.unique(np.linspace(0, len(self.rows) - 1, min(FITTED, len(self.rows))).astype(int))
+        rows, targets, doubt = self.rows[some], self._targets[some], self._doubt[some]
         centre = np.r_[np.full(columns, np.log(0.5)), np.log(0.01)]
         width = np.r_[np.full(columns, 0.8), 1.2]
 
         def score(setting: Array) -> float:
             kernel = Kernel(np.exp(setting[:-1]), float(np.exp(setting[-1])))
             try:
-                likelihood = self._solved(kernel)[2]
+                factor = np.linalg.cholesky(kernel.among(rows, doubt))
             except np.linalg.LinAlgError:  # values on top of each other, and too little noise to tell them apart
                 return -np.inf
+            half = np.linalg.solve(factor, targets)
+            likelihood = -0.5 * float(half @ half) - float(np.log(np.diag(factor)).sum())
             return likelihood - 0.5 * float((((setting - centre) / width) ** 2).sum())
 
         best, highest = centre, score(centre)
@@ -68,20 +81,15 @@ class Process:
                 best, highest = guess, found
         return Kernel(np.exp(best[:-1]), float(np.exp(best[-1])))
 
-    def _solved(self, kernel: Kernel) -> tuple[Array, Array, float]:
-        """Cholesky factor, weights and log likelihood."""
-        covariance = kernel.between(self.rows, self.rows)
-        covariance[np.diag_indices_from(covariance)] += kernel.noise + self._doubt + _JITTER
-        factor = np.linalg.cholesky(covariance)
-        weights = np.linalg.solve(factor.T, np.linalg.solve(factor, self._targets))
-        likelihood = -0.5 * float(self._targets @ weights) - float(np.log(np.diag(factor)).sum())
-        return np.asarray(factor, np.float64), weights, likelihood
+    def _solve(self) -> None:
+        covariance = self.kernel.among(self.rows, self._doubt)
+        self._inverse = np.linalg.inv(covariance)
+        self._weights = np.linalg.solve(covariance, self._targets)
 
     def at(self, rows: Array) -> tuple[Array, Array]:
         """(m, d) -> means and deviations (m,) of the noiseless value, in the units of ``values``."""
         covariance = self.kernel.between(rows, self.rows)
-        half = np.linalg.solve(self._factor, covariance.T)
-        variance = np.maximum(1.0 - (half**2).sum(0), 1e-9)
+        variance = np.maximum(1.0 - ((covariance @ self._inverse) * covariance).sum(1), 1e-9)
         return self.mean + self.scale * (covariance @ self._weights), self.scale * np.sqrt(variance)
 
     def joined(self, rows: Array) -> Process:
@@ -92,5 +100,5 @@ class Process:
         wider.rows = np.vstack([self.rows, rows])
         wider._targets = np.r_[self._targets, (means - self.mean) / self.scale]
         wider._doubt = np.r_[self._doubt, np.zeros(len(rows))]
-        wider._factor, wider._weights, _ = wider._solved(self.kernel)
+        wider._solve()
         return wider

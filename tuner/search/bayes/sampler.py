@@ -4,21 +4,21 @@ forecast.py.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
+import numpy as np
 from optuna import Study
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 
-from tuner.search.bayes.axes import Array, Axes
-from tuner.search.bayes.forecast import Curve, forecast
+from tuner.search.bayes.forecast import Forecasts
+from tuner.search.bayes.past import Past, Seen
 from tuner.search.bayes.prior import cost, shape
-from tuner.search.bayes.propose import Ending, Seen, propose
+from tuner.search.bayes.propose import propose
 from tuner.spec.dimensions.dimension import ChoiceDim, Dimension, FloatDim
-from tuner.spec.records import State
+from tuner.spec.records import Point
 from tuner.spec.study import StudySpec
 
 HOPE = 0.1
@@ -35,32 +35,11 @@ def distribution(dimension: Dimension) -> BaseDistribution:
     return IntDistribution(dimension.low, dimension.high, dimension.log, dimension.step or 1)
 
 
-def seen(trial: FrozenTrial) -> Seen | None:
-    """A trial as the model sees it; None for one that tells nothing (failed, or still waiting)."""
-    finite = {k: v for k, v in trial.intermediate_values.items() if math.isfinite(v)}
-    ending: Ending
-    match trial.state:
-        case TrialState.COMPLETE if trial.value is not None and math.isfinite(trial.value):
-            ending = "complete"
-        case TrialState.RUNNING:
-            ending = "running"
-        case TrialState.PRUNED | TrialState.COMPLETE if trial.user_attrs.get("outcome") == State.INFEASIBLE:
-            ending = "impossible"
-        case TrialState.PRUNED | TrialState.COMPLETE if trial.user_attrs.get("outcome") == State.DIVERGED:
-            ending = "bad"
-        case TrialState.PRUNED if finite:
-            ending = "pruned"
-        case _:
-            return None
-    latency = trial.user_attrs.get("latency_ms")
-    return Seen(trial.params, ending, finite, trial.value if ending == "complete" else None, latency)
-
-
 class BayesSampler(BaseSampler):
     """Points by ``propose``; ``seed`` alone is drawn from."""
 
-    def __init__(self, spec: StudySpec, seed: int) -> None:
-        self._spec, self._seed, self._random = spec, seed, RandomSampler(seed)
+    def __init__(self, spec: StudySpec, seed: int, past: Past) -> None:
+        self._spec, self._seed, self._past, self._random = spec, seed, past, RandomSampler(seed)
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         return {path: distribution(dimension) for path, dimension in self._spec.space.items()}
@@ -71,8 +50,7 @@ class BayesSampler(BaseSampler):
         if not search_space:
             return {}
         others = [other for other in study.get_trials(deepcopy=False) if other.number < trial.number and other.params]
-        history = [one for one in map(seen, others) if one is not None]
-        return dict(propose(self._spec, history, self._seed))
+        return dict(propose(self._spec, self._past.axes, self._past.seen(others), self._seed))
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
@@ -83,33 +61,39 @@ class BayesSampler(BaseSampler):
 class ForecastPruner(BasePruner):
     """Ends a trial that has little hope to end below the best, as the complete ones went on from where it is.
 
-    It asks for the complete ones once: when a trial has ended, another pruner is made. To read them, Optuna reads all
-    that run, which with many workers takes longer than all else.
+    It asks for the complete ones once, until it is told to ``look_again`` because a trial has ended.
     """
 
-    def __init__(self, spec: StudySpec) -> None:
-        self._spec, self._axes, self._last = spec, Axes(spec), spec.study.milestones
-        self._complete: list[FrozenTrial] | None = None
-        self._known: list[tuple[Array, Curve]] = []
+    def __init__(self, spec: StudySpec, past: Past) -> None:
+        self._spec, self._past = spec, past
+        self.look_again()
+
+    def look_again(self) -> None:
+        """Forget which trials are complete."""
+        self._complete: list[Seen] | None = None
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
         if self._complete is None:
-            self._complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-            self._known = [(self._axes.encode(one.params), one.intermediate_values) for one in self._complete]
-        values = [one.value for one in self._complete if one.value is not None and self._rivals(one, trial)]
-        if not values:
+            self._complete = self._past.seen(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
+            self._complete = [seen for seen in self._complete if seen.value is not None]
+            self._values = np.array([seen.value for seen in self._complete])
+            self._sizes = np.array([self._size(seen.point) for seen in self._complete])
+            curves = [(seen.row, seen.curve) for seen in self._complete]
+            self._forecasts = Forecasts(curves, self._spec.study.milestones)
+        if not self._complete:
             return False
-        end = forecast(trial.intermediate_values, self._axes.encode(trial.params), self._known, self._last)
-        return end is not None and end.chance_below(min(values)) < HOPE
+        # with a second objective it has to beat only what is no larger
+        rivals = self._values[(self._sizes <= 1.01 * np.array(self._size(trial.params))).all(1)]
+        if not len(rivals):
+            return False
+        end = self._forecasts.of(trial.intermediate_values, self._past.axes.encode(trial.params))
+        return end is not None and end.chance_below(float(rivals.min())) < HOPE
 
-    def _rivals(self, one: FrozenTrial, trial: FrozenTrial) -> bool:
-        """Whether the trial has to beat this one: with a second objective only what is no larger."""
-        if one.value is None or not math.isfinite(one.value):
-            return False
+    def _size(self, point: Point) -> tuple[float, ...]:
+        """What a rival has to have no more of."""
         match self._spec.study.against:
             case None:
-                return True
+                return (0.0,)
             case "latency_ms":  # surely no slower: neither deeper nor wider
-                sizes = zip(shape(self._spec, one.params), shape(self._spec, trial.params), strict=True)
-                return all(theirs <= own for theirs, own in sizes)
-        return cost(self._spec, one.params) <= 1.01 * cost(self._spec, trial.params)
+                return shape(self._spec, point)
+        return (cost(self._spec, point),)

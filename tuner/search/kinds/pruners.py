@@ -8,13 +8,16 @@ from collections.abc import Callable
 
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
 
+from tuner.search.bayes.past import Past
 from tuner.search.bayes.sampler import ForecastPruner
 from tuner.spec.study import StudySpec
 
-PRUNERS: dict[str, Callable[[StudySpec], BasePruner]] = {
-    "forecast": lambda spec: ForecastPruner(spec),
-    "hyperband": lambda spec: HyperbandPruner(min_resource=1, max_resource=spec.study.milestones, reduction_factor=3),
-    "asha": lambda spec: SuccessiveHalvingPruner(min_resource=1, reduction_factor=3),
-    "median": lambda spec: MedianPruner(n_startup_trials=5, n_warmup_steps=1),
-    "none": lambda spec: NopPruner(),
+PRUNERS: dict[str, Callable[[StudySpec, Past], BasePruner]] = {
+    "forecast": ForecastPruner,
+    "hyperband": lambda spec, _: HyperbandPruner(
+        min_resource=1, max_resource=spec.study.milestones, reduction_factor=3
+    ),
+    "asha": lambda spec, _: SuccessiveHalvingPruner(min_resource=1, reduction_factor=3),
+    "median": lambda spec, _: MedianPruner(n_startup_trials=5, n_warmup_steps=1),
+    "none": lambda spec, _: NopPruner(),
 }

@@ -11,32 +11,33 @@ from collections.abc import Callable
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, QMCSampler, RandomSampler, TPESampler
 
+from tuner.search.bayes.past import Past
 from tuner.search.bayes.sampler import BayesSampler
 from tuner.spec.records import Value
 from tuner.spec.study import StudySpec
 
 
-def _tpe(spec: StudySpec, seed: int) -> BaseSampler:
+def _tpe(spec: StudySpec, seed: int, past: Past) -> BaseSampler:
     conditional = any(dimension.when for _, dimension in spec.space.items())
     startup = max(4, min(10, spec.study.trials // 3))  # a short study must leave trials to learn from
     return TPESampler(seed=seed, n_startup_trials=startup, multivariate=True, group=conditional)
 
 
-SAMPLERS: dict[str, Callable[[StudySpec, int], BaseSampler]] = {
+SAMPLERS: dict[str, Callable[[StudySpec, int, Past], BaseSampler]] = {
     "bayes": BayesSampler,
     "tpe": _tpe,
-    "gp": lambda spec, seed: GPSampler(seed=seed),
-    "random": lambda spec, seed: RandomSampler(seed=seed),
-    "cmaes": lambda spec, seed: CmaEsSampler(seed=seed),
-    "qmc": lambda spec, seed: QMCSampler(
+    "gp": lambda spec, seed, _: GPSampler(seed=seed),
+    "random": lambda spec, seed, _: RandomSampler(seed=seed),
+    "cmaes": lambda spec, seed, _: CmaEsSampler(seed=seed),
+    "qmc": lambda spec, seed, _: QMCSampler(
         seed=spec.study.seed, scramble=True, independent_sampler=RandomSampler(seed=seed)
     ),
-    "grid": lambda spec, seed: RandomSampler(seed=seed),  # each point is enqueued, see grid_points
+    "grid": lambda spec, seed, _: RandomSampler(seed=seed),  # each point is enqueued, see grid_points
 }
 
 
-def build_sampler(spec: StudySpec, number: int) -> BaseSampler:
-    """The sampler for trial ``number``, seeded by study and number.
+def build_sampler(spec: StudySpec, number: int, past: Past) -> BaseSampler:
+    """The sampler for trial ``number``, seeded by study and number; ``past`` is what has been seen of the study.
 
     So a choice depends on the history and the number alone: a study that was interrupted goes on as if it had not
     been, and never repeats its first random points. (A quasi-random sequence must keep one seed.)
@@ -44,7 +45,7 @@ def build_sampler(spec: StudySpec, number: int) -> BaseSampler:
     seed = (spec.study.seed * 1_000_003 + number) % 2**32
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)  # QMC: pinned by Optuna's major version
-        return SAMPLERS[spec.study.sampler](spec, seed)
+        return SAMPLERS[spec.study.sampler](spec, seed, past)
 
 
 def grid_points(spec: StudySpec) -> list[dict[str, Value]]:

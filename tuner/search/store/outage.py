@@ -1,5 +1,5 @@
 """A store that is away for a while: what is worth waiting for, how long, and what is said meanwhile.
-Waiting only; that an operation may be tried again is the business of whoever tries it.
+Waiting only; that an operation may be done again is the business of whoever asks for it.
 """
 
 from __future__ import annotations
@@ -7,11 +7,15 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
 import optuna
 import sqlalchemy
 
 from tuner.search.store.address import cause_of
+from tuner.spec.errors import StoreError
+
+T = TypeVar("T")
 
 PATIENCE = 600.0
 """Seconds that a store may be away before the study stops. Nothing is lost by either: rows are spooled before the store
@@ -33,7 +37,26 @@ class Outage:
         self.renew: Callable[[], None] = lambda: None
         self._since: float | None = None
 
-    def wait(self, error: Exception) -> bool:
+    def through(self, action: Callable[[], T], what: str) -> T:
+        """What ``action`` gives, once the store has taken it; it is done again where the store was away.
+
+        Raises:
+            StoreError: the store refuses, or stays away; ``what`` says what it is.
+        """
+        while True:
+            try:
+                result = action()
+            except (optuna.exceptions.StorageInternalError, sqlalchemy.exc.SQLAlchemyError) as error:
+                if not self._wait(error):
+                    raise StoreError(
+                        f"{what} refused: {cause_of(error)}. Nothing finished is lost; mend the cause and run the "
+                        "same command again."
+                    ) from error
+            else:
+                self._over()
+                return result
+
+    def _wait(self, error: Exception) -> bool:
         """Sleep a moment before the next try; False where waiting is of no use, or has lasted long enough."""
         if not may_pass(error) or self.hurried():
             return False
@@ -47,7 +70,7 @@ class Outage:
         self.renew()
         return True
 
-    def over(self) -> None:
+    def _over(self) -> None:
         """Hear that the store has answered."""
         if self._since is not None:
             self.renew()

@@ -66,6 +66,7 @@ REPORTS = _table(
     intermediate_value_type=String,
 )
 FACTS = _table("trial_user_attributes", trial_id=Integer, key=String, value_json=String)
+SYSTEM = _table("trial_system_attributes", trial_id=Integer, key=String, value_json=String)
 
 BATCH = 500
 """Rows held at a time; of more, Python's garbage collector looks through each, and half the time is its."""
@@ -114,10 +115,10 @@ def read_head(connection: Connection, name: str) -> Head | None:
 
 
 def read_trials(
-    connection: Connection, study_id: int, above: int | None = None, among: Collection[int] = ()
+    connection: Connection, study_id: int, above: int | None = None, among: Collection[int] = (), marks: bool = False
 ) -> list[FrozenTrial]:
-    """Trials of a study by number, as Optuna gives them but for system attributes, of which they have none: all, or
-    those with an id greater than ``above`` and those of the ids ``among``.
+    """Trials of a study by number, as Optuna gives them, but with system attributes only with ``marks``: all, or those
+    with an id greater than ``above`` and those of the ids ``among``.
 
     A trial's row is read before what belongs to it, and nothing is added to a finished trial: one that is read as
     finished is read whole.
@@ -133,7 +134,8 @@ def read_trials(
         return []
     ids = select(TRIALS.c.trial_id).where(TRIALS.c.study_id == study_id) if above is None else [row[0] for row in rows]
     params, spaces = _params(connection, ids)
-    values, reports, facts = _values(connection, ids), _reports(connection, ids), _facts(connection, ids)
+    values, reports, facts = _values(connection, ids), _reports(connection, ids), _facts(connection, ids, FACTS)
+    system = _facts(connection, ids, SYSTEM) if marks else {}
     return [
         FrozenTrial(
             number=number,
@@ -145,7 +147,7 @@ def read_trials(
             params=params.get(id_, {}),
             distributions=spaces.get(id_, {}),
             user_attrs=facts.get(id_, {}),
-            system_attrs={},
+            system_attrs=system.get(id_, {}),
             intermediate_values=reports.get(id_, {}),
             trial_id=id_,
         )
@@ -181,16 +183,16 @@ def _reports(connection: Connection, ids: Ids) -> dict[int, dict[int, float]]:
     return found
 
 
-def _facts(connection: Connection, ids: Ids) -> dict[int, dict[str, Any]]:
-    """User attributes. The database puts a trial's JSON texts together to one object, so that 25 of them cost one row
-    and one parse; the key is quoted as JSON quotes it, but for control characters, which the parser lets through.
+def _facts(connection: Connection, ids: Ids, table: Table) -> dict[int, dict[str, Any]]:
+    """Attributes. The database puts a trial's JSON texts together to one object, so that 25 of them cost one row and
+    one parse; the key is quoted as JSON quotes it, but for control characters, which the parser lets through.
     """
-    quoted = func.replace(func.replace(FACTS.c.key, "\\", "\\\\", type_=String), '"', '\\"', type_=String)
-    pair = literal('"') + quoted + literal('":') + FACTS.c.value_json
+    quoted = func.replace(func.replace(table.c.key, "\\", "\\\\", type_=String), '"', '\\"', type_=String)
+    pair = literal('"') + quoted + literal('":') + table.c.value_json
     query = (
-        select(FACTS.c.trial_id, func.aggregate_strings(pair, ","))
-        .where(_in(FACTS.c.trial_id, ids))
-        .group_by(FACTS.c.trial_id)
+        select(table.c.trial_id, func.aggregate_strings(pair, ","))
+        .where(_in(table.c.trial_id, ids))
+        .group_by(table.c.trial_id)
     )
     return {id_: _PARSER.decode(f"{{{text}}}") for id_, text in _rows(connection, query)}
 

@@ -1,0 +1,77 @@
+"""The trials of a study as the model sees them. A finished trial never changes: it is looked at once.
+Optuna's trials in, what the model learns from out; nothing is chosen here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from optuna.trial import FrozenTrial, TrialState
+
+from tuner.search.bayes.axes import Axes
+from tuner.search.bayes.axis import Array
+from tuner.search.bayes.forecast import Curve
+from tuner.spec.records import Point, State
+from tuner.spec.study import StudySpec
+
+Ending = Literal["complete", "pruned", "bad", "impossible", "running"]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A trial of the history: ``curve`` milestone -> value, ``value`` at the full budget for complete ones. ``bad``
+    ran and came to nothing, ``impossible`` could not run. ``row`` is where its point lies in the space.
+    """
+
+    point: Point
+    row: Array = field(compare=False)
+    ending: Ending
+    curve: Curve
+    value: float | None = None
+    latency: float | None = None
+
+
+class Past:
+    """What has been seen of a study."""
+
+    def __init__(self, spec: StudySpec) -> None:
+        self.axes = Axes(spec)
+        self._known: dict[int, Seen | None] = {}
+
+    def seen(self, trials: Iterable[FrozenTrial]) -> list[Seen]:
+        """The trials as the model sees them, without those that tell nothing (failed, or still waiting)."""
+        found = []
+        for trial in trials:
+            if trial.number in self._known:
+                seen = self._known[trial.number]
+            else:
+                seen = _seen(self.axes, trial)
+                if trial.state.is_finished():
+                    self._known[trial.number] = seen
+            if seen is not None:
+                found.append(seen)
+        return found
+
+
+def _seen(axes: Axes, trial: FrozenTrial) -> Seen | None:
+    finite = {k: v for k, v in trial.intermediate_values.items() if math.isfinite(v)}
+    ending: Ending
+    match trial.state:
+        case TrialState.COMPLETE if trial.value is not None and math.isfinite(trial.value):
+            ending = "complete"
+        case TrialState.RUNNING:
+            ending = "running"
+        case TrialState.PRUNED | TrialState.COMPLETE if trial.user_attrs.get("outcome") == State.INFEASIBLE:
+            ending = "impossible"
+        case TrialState.PRUNED | TrialState.COMPLETE if trial.user_attrs.get("outcome") == State.DIVERGED:
+            ending = "bad"
+        case TrialState.PRUNED if finite:
+            ending = "pruned"
+        case _:
+            return None
+    latency = trial.user_attrs.get("latency_ms")
+    value = trial.value if ending == "complete" else None
+    return Seen(trial.params, axes.encode(trial.params), ending, finite, value, latency)
