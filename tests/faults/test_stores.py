@@ -172,7 +172,7 @@ def away(server: Any, seconds: float, moment: str, url: str, folder: Path) -> fl
     return float((folder / "again").read_text()) - back
 
 
-MOMENTS = ["ask", "note", "_report", "tell", "wait"]
+MOMENTS = ["ask", "note", "report", "tell", "wait"]
 
 
 def expect(whole: Any, url: str, folder: Path) -> None:
@@ -208,7 +208,7 @@ def test_a_server_away_for_a_minute_is_waited_for(
     seconds = away(server, 60, moment, url, tmp_path)
     expect(whole, url, tmp_path)
     assert seconds < 5
-    figures(f"PostgreSQL stopped for 60 s at {moment.strip('_')}: nothing lost, on again {seconds:.1f} s after")
+    figures(f"PostgreSQL stopped for 60 s at {moment}: nothing lost, on again {seconds:.1f} s after")
 
 
 def test_a_lock_is_taken_again_when_the_server_is_back(server: Any, url: str, tmp_path: Path) -> None:
