@@ -36,13 +36,13 @@ class Paced(FakeWorkers):
     """Workers in real time: each reports every ``every`` seconds or so, whether or not the driver has time to hear.
 
     ``answered`` are seconds from a report to its verdict, waiting for the driver included, once every slot has had a
-    trial. After ``seconds`` from then ``end`` is called.
+    trial; ``begun`` are the trials that were started since. After ``seconds`` from then ``end`` is called.
     """
 
     def __init__(self, slots: int, every: float, seconds: float, end: Callable[[], None]) -> None:
         super().__init__(slots, seconds=10 * every)
         self.answered: list[float] = []
-        self.busy = 0.0
+        self.begun, self.busy = 0, 0.0
         self._every, self._lasting, self._end = every, seconds, end
         self._origin, self._full, self._processor = time.monotonic(), 0.0, 0.0
         self._rng = random.Random(slots)
@@ -60,6 +60,7 @@ class Paced(FakeWorkers):
     def start(self, job: TrialJob) -> None:
         self.now = self.clock()
         super().start(job)
+        self.begun += bool(self._full)
         if not self.idle and not self._full:
             self._full, self._processor = self.clock(), time.process_time()
 
@@ -72,6 +73,7 @@ class Paced(FakeWorkers):
         heard = []
         while self._queue and self._queue[0][0] <= self.clock():
             due = self._queue[0][0]
+            self.now = self.clock()
             (event,) = super().wait(0)
             if isinstance(event.message, Measurement):
                 self._due[event.number] = due

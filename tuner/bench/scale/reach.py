@@ -80,13 +80,16 @@ def _flood(storage: Storage, crowd: int) -> None:
 
 
 def _pace(storage: Storage, crowd: int, rate: float, seconds: float) -> None:
-    """Workers in real time that report ``rate`` times a second together, for ``seconds``."""
+    """Workers in real time that report ``rate`` times a second together, for ``seconds``: the study of ``_flood`` goes
+    on, so that there is something to choose and to prune by.
+    """
     hands = Paced(crowd, crowd / rate, seconds, lambda: driver.stop())
-    driver = _driver(_spec("paced", 10**6), storage, hands)
+    driver = _driver(_spec(f"flood-{crowd}", 10**6), storage, hands)
     driver.run()
     print(
-        f"{crowd:4} workers in real time, {len(hands.answered) / seconds:.0f} reports/s for {seconds:.0f} s: a verdict "
-        f"comes after {_shares(hands.answered)}; the driver is busy {hands.busy:.0%} of the time; {_memory()}",
+        f"{crowd:4} workers in real time, {len(hands.answered) / seconds:.0f} reports/s for {seconds:.0f} s, in which "
+        f"{hands.begun} trials begin: a verdict comes after {_shares(hands.answered)}; the driver is busy "
+        f"{hands.busy:.0%} of the time; {_memory()}",
         flush=True,
     )
 

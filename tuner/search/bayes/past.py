@@ -42,7 +42,7 @@ class Past:
         self._known: dict[int, Seen | None] = {}
 
     def seen(self, trials: Iterable[FrozenTrial]) -> list[Seen]:
-        """The trials as the model sees them, without those that tell nothing (failed, or still waiting)."""
+        """The trials as the model sees them, without those that tell nothing (failed, or with no point yet)."""
         found = []
         for trial in trials:
             if trial.number in self._known:
@@ -62,7 +62,7 @@ def _seen(axes: Axes, trial: FrozenTrial) -> Seen | None:
     match trial.state:
         case TrialState.COMPLETE if trial.value is not None and math.isfinite(trial.value):
             ending = "complete"
-        case TrialState.RUNNING:
+        case TrialState.RUNNING if trial.params:
             ending = "running"
         case TrialState.PRUNED | TrialState.COMPLETE if trial.user_attrs.get("outcome") == State.INFEASIBLE:
             ending = "impossible"

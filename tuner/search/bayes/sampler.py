@@ -4,6 +4,7 @@ forecast.py.
 
 from __future__ import annotations
 
+import bisect
 from typing import Any
 
 import numpy as np
@@ -49,8 +50,9 @@ class BayesSampler(BaseSampler):
     ) -> dict[str, Any]:
         if not search_space:
             return {}
-        others = [other for other in study.get_trials(deepcopy=False) if other.number < trial.number and other.params]
-        return dict(propose(self._spec, self._past.axes, self._past.seen(others), self._seed))
+        trials = study.get_trials(deepcopy=False)
+        before = bisect.bisect_left(trials, trial.number, key=lambda one: one.number)
+        return dict(propose(self._spec, self._past.axes, self._past.seen(trials[:before]), self._seed))
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -60,7 +60,19 @@ class Held(_CachedStorage):
                 for trial in trials:
                     self._studies[study_id].param_distribution |= trial.distributions
             self._add_trials_to_cache(study_id, trials)
+            known = self._studies[study_id].trials
+            if trials and trials[-1].number != next(reversed(known)):  # others' came in between
+                self._studies[study_id].trials = dict(sorted(known.items()))
             self._newest[study_id] = max((trial._trial_id for trial in trials), default=newest or 0)
+
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        """Those of the ``states``, by number, as they are kept."""
+        self._read_trials_from_remote_storage(study_id)
+        known = self._studies[study_id].trials.values()
+        trials = [trial for trial in known if states is None or trial.state in states]
+        return copy.deepcopy(trials) if deepcopy else trials
 
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
         trial_id = super().create_new_trial(study_id, template_trial)
