@@ -23,11 +23,11 @@ def test_each_line_is_told_and_nothing_is_left(
     assert ended.exit_code == 0, ended.output
     first, *lines = ended.output.splitlines()
     assert first.startswith("store: postgresql" if postgresql else "store: sqlite")
-    assert [line.split()[0] for line in lines] == ["1", "3", "3", "20"]
+    assert [line.split()[0] for line in lines] == ["1", "3", "3", "3", "20"]
     assert all("decisions/s" in line for line in lines[:2])
-    assert "reports/s for 1 s, in which" in lines[2]
-    assert "trials begin: a verdict comes after" in lines[2]
-    assert "ask, a report and tell" in lines[3]
+    assert all("reports/s for 1 s, in which" in line for line in lines[2:4])
+    assert all("wait for one: a verdict comes after" in line for line in lines[2:4])
+    assert "ask, a report and tell" in lines[4]
     assert not list(tmp_path.iterdir())
     if url is not None:
         engine = sqlalchemy.create_engine(url)

@@ -22,7 +22,7 @@ from tuner.train.text.corpus import Corpus, corpus_info, open_corpus, read_corpu
 from tuner.train.text.source import Document, Source
 from tuner.train.text.split import PARTS, pieces
 
-TEXT = "The quick brown fox, größer als 漢字.\n" * 300
+TEXT = "".join(f"The quick brown fox no. {number}, größer als 漢字.\n" for number in range(300))
 
 
 @pytest.fixture
@@ -191,7 +191,8 @@ def test_the_key_is_what_decides_the_tokens(book: DataSpec, tmp_path: Path) -> N
 
 
 def test_progress_is_told_by_bytes_and_never_goes_back(tmp_path: Path) -> None:
-    data = text_spec(tmp_path / "t.txt", TEXT * 1200, tokenizer={"kind": "char"})
+    text = "".join(f"{number} hares and hounds ran over hill and dale.\n" for number in range(300_000))
+    data = text_spec(tmp_path / "t.txt", text, tokenizer={"kind": "char"})
     told: list[Preparing] = []
     open_corpus(data, tmp_path / "c", told.append)
     reading = [p.fraction for p in told if "for the tokenizer" in p.task]

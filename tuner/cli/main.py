@@ -76,6 +76,20 @@ def check(
 
 
 @app.command()
+def data(
+    yaml: Annotated[Path, typer.Argument(metavar="YAML", help="the study whose text is looked at")],
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="override a field")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Build a study's corpus and tell of its text: documents, tokens, what filters left out, addresses and secrets."""
+    from tuner.study.command import RUNS
+    from tuner.study.text import tell_text
+
+    with errors_as_sentences():
+        tell_text(yaml, set_ or [], RUNS, as_json)
+
+
+@app.command()
 def trials(name: Name, storage: Storage = None, as_json: AsJson = False) -> None:
     """List the trials of a study, best first."""
     from rich.console import Console

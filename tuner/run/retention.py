@@ -26,6 +26,7 @@ class Retention:
     def __init__(self, study: Path, keep: int, disk: int | None) -> None:
         self.study, self.keep, self.disk, self.crowded = study, keep, disk, False
         self._given: dict[int, int] = {}
+        self._bare: set[int] = set()
 
     def admit(self, number: int, needed: Callable[[], int], must: bool, record: Callable[[], StudyRecord]) -> bool:
         """Give a trial the bytes it needs, for which spare checkpoints go; False where others must end first.
@@ -38,7 +39,7 @@ class Retention:
             return True
         given = {**self._given, number: needed()}
         if _taken(self.study, given) > self.disk:
-            spare = _spare(self.study, record(), self.keep)
+            spare = _spare(self.study, record(), self.keep, self._bare)
             could_go = sum(bytes_in(checkpoints_folder(self.study, one)) for one in spare)
             self.crowded = _taken(self.study, given) - could_go > self.disk
             if not self.crowded:
@@ -57,18 +58,24 @@ class Retention:
 
     def tidy(self, record: StudyRecord) -> list[str]:
         """As ``retain_best``, with the room that the running trials were given."""
-        return retain_best(self.study, record, self.keep, self.disk, self._given)
+        return retain_best(self.study, record, self.keep, self.disk, self._given, self._bare)
 
 
 def retain_best(
-    study: Path, record: StudyRecord, keep: int, disk: int | None, given: Mapping[int, int] | None = None
+    study: Path,
+    record: StudyRecord,
+    keep: int,
+    disk: int | None,
+    given: Mapping[int, int] | None = None,
+    bare: set[int] | None = None,
 ) -> list[str]:
     """Delete the checkpoints of finished trials beyond the best ``keep``; worst first, more until under ``disk`` bytes.
 
     Never those of a running or a promoted trial, and never one that may be the winner's (see repeats.shippable).
-    Trials that run take what they were ``given``. Returns sentences about a cap that cannot be held.
+    Trials that run take what they were ``given``. ``bare`` remembers the finished trials that have none left, which
+    need not be looked at again. Returns sentences about a cap that cannot be held.
     """
-    spare = _spare(study, record, keep)
+    spare = _spare(study, record, keep, set() if bare is None else bare)
     if disk is None:
         return []
     if (used := _make_room(study, spare, disk, given or {})) > disk:
@@ -87,16 +94,17 @@ def _no_room(needed: int, disk: int, must: bool) -> TunerError:
     return StudyStoppedError(f"{why}. Raise it and run the command again.") if must else InfeasibleError(why)
 
 
-def _spare(study: Path, record: StudyRecord, keep: int) -> list[int]:
+def _spare(study: Path, record: StudyRecord, keep: int, bare: set[int]) -> list[int]:
     """Delete what is beyond the best ``keep``; those of them that a cap may want as well, best first."""
     alive = {trial.number for trial in record.trials if trial.state in (RUNNING, QUEUED)}
     own = [trial for trial in record.ranked() if IMPORTED not in trial.facts]  # another study's are kept by that one
     needed = [number for number in shippable(record) if IMPORTED not in record.find(number).facts]
     needed = needed or [trial.number for trial in own[:1]]
     others = [trial.number for trial in own if trial.number not in needed][: max(0, keep - len(needed))]
-    for trial in record.trials:
-        if trial.number not in (alive | {*needed, *others}):
-            _delete(study, trial.number)
+    kept = alive | {*needed, *others} | bare
+    for number in [trial.number for trial in record.trials if trial.number not in kept]:
+        if _delete(study, number):
+            bare.add(number)
     return [number for number in others if not held(trial_folder(study, number))]
 
 
@@ -115,6 +123,9 @@ def _taken(study: Path, given: Mapping[int, int]) -> int:
     return sum(found.values())
 
 
-def _delete(study: Path, number: int) -> None:
-    if not held(trial_folder(study, number)):
-        shutil.rmtree(checkpoints_folder(study, number), ignore_errors=True)
+def _delete(study: Path, number: int) -> bool:
+    """Whether the trial has no checkpoint now; one that is held keeps it."""
+    if held(trial_folder(study, number)):
+        return False
+    shutil.rmtree(checkpoints_folder(study, number), ignore_errors=True)
+    return not checkpoints_folder(study, number).exists()

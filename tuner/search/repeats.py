@@ -160,7 +160,7 @@ def _repeated(record: StudyRecord) -> list[tuple[float, int, TrialRecord, list[T
     were chosen by, and all their complete trials.
     """
     groups: dict[str, list[TrialRecord]] = {}
-    for trial in record.trials:
+    for trial in record.trials if any(REPEAT in trial.facts for trial in record.trials) else ():
         if trial.value is not None:
             groups.setdefault(family(trial.point), []).append(trial)
     found = []

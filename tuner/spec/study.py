@@ -18,6 +18,7 @@ from tuner.spec.dimensions.fields import LEAVES, unknown, values_of
 from tuner.spec.dimensions.rules import Rule, rule
 from tuner.spec.dimensions.space import RECIPE, Space
 from tuner.spec.errors import InfeasibleError, Mistake, Mistakes, SpecError, nearest, said, short
+from tuner.spec.parts.clean import FILTERS
 from tuner.spec.parts.promotion import PromotionSettings
 from tuner.spec.parts.recipes import RECIPES, bare, over
 from tuner.spec.parts.scalars import Frozen
@@ -164,7 +165,11 @@ def _shown(flat: Mapping[str, Any], path: str) -> str:
 
 
 def _comparable(spec: StudySpec) -> list[Mistake]:
-    searched = [path for path in spec.space if path.startswith("data.tokenizer.")]
+    if judged := [
+        path for path in spec.space if path.startswith(("data.clean.", "data.documents")) and path not in FILTERS
+    ]:
+        return [Mistake(("space", judged[0]), f"{judged[0]} changes the text that all trials are judged by", key=True)]
+    searched = [path for path in spec.space if path.startswith(("data.tokenizer.", "data.clean."))]
     if not searched or spec.study.metric == "val_bpb":
         return []
     return [

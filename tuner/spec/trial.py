@@ -71,6 +71,9 @@ class TrialSpec(Frozen):
             del data["devices"]
         if self.strategy == "ddp":
             del data["strategy"]
+        for name in ("clean", "mask", "documents"):
+            if getattr(self.data, name) == DataSpec.model_fields[name].default:
+                del data["data"][name]
         return data
 
     @property

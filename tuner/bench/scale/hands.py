@@ -35,13 +35,15 @@ class Flood(FakeWorkers):
 class Paced(FakeWorkers):
     """Workers in real time: each reports every ``every`` seconds or so, whether or not the driver has time to hear.
 
-    ``answered`` are seconds from a report to its verdict, waiting for the driver included, once every slot has had a
-    trial; ``begun`` are the trials that were started since. After ``seconds`` from then ``end`` is called.
+    ``answered`` are seconds from a report to its verdict, waiting for the driver included, once as many trials have
+    begun as there are slots; ``begun`` counts all that have, ``empty`` the slots without one, each time the driver
+    listens. After ``seconds`` from then ``end`` is called.
     """
 
     def __init__(self, slots: int, every: float, seconds: float, end: Callable[[], None]) -> None:
         super().__init__(slots, seconds=10 * every)
         self.answered: list[float] = []
+        self.empty: list[int] = []
         self.begun, self.busy = 0, 0.0
         self._every, self._lasting, self._end = every, seconds, end
         self._origin, self._full, self._processor = time.monotonic(), 0.0, 0.0
@@ -60,11 +62,13 @@ class Paced(FakeWorkers):
     def start(self, job: TrialJob) -> None:
         self.now = self.clock()
         super().start(job)
-        self.begun += bool(self._full)
-        if not self.idle and not self._full:
+        self.begun += 1
+        if self.begun == self.slots:
             self._full, self._processor = self.clock(), time.process_time()
 
     def wait(self, timeout: float) -> list[Event]:
+        if self._full:
+            self.empty.append(self.idle)
         if self._full and self.lasted > self._lasting:
             self.busy = (time.process_time() - self._processor) / self.lasted
             self._end()

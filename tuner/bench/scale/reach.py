@@ -43,7 +43,8 @@ def measure_reach(url: str | None, crowds: Sequence[int], rate: float, seconds: 
         print(f"store: {said(place)}; simulated workers")
         for crowd in crowds:
             _flood(storage(), crowd)
-        _pace(storage(), max(crowds), rate, seconds)
+        for name in ("paced", f"flood-{max(crowds)}"):
+            _pace(storage(), name, max(crowds), rate, seconds)
         for trials in sorted(stores):
             _grow(place, storage(), trials)
 
@@ -79,17 +80,19 @@ def _flood(storage: Storage, crowd: int) -> None:
     )
 
 
-def _pace(storage: Storage, crowd: int, rate: float, seconds: float) -> None:
-    """Workers in real time that report ``rate`` times a second together, for ``seconds``: the study of ``_flood`` goes
-    on, so that there is something to choose and to prune by.
+def _pace(storage: Storage, name: str, crowd: int, rate: float, seconds: float) -> None:
+    """Workers in real time that report ``rate`` times a second together, for ``seconds``: in a new study, in which all
+    have a trial, and in that of ``_flood``, whose pruner ends most trials as soon as they have reported.
     """
     hands = Paced(crowd, crowd / rate, seconds, lambda: driver.stop())
-    driver = _driver(_spec(f"flood-{crowd}", 10**6), storage, hands)
+    driver = _driver(_spec(name, 10**6), storage, hands)
+    past = driver.search.spent
     driver.run()
+    begun, waiting = hands.begun - crowd, statistics.fmean(hands.empty)
     print(
-        f"{crowd:4} workers in real time, {len(hands.answered) / seconds:.0f} reports/s for {seconds:.0f} s, in which "
-        f"{hands.begun} trials begin: a verdict comes after {_shares(hands.answered)}; the driver is busy "
-        f"{hands.busy:.0%} of the time; {_memory()}",
+        f"{crowd:4} workers in real time after {past:,} trials, {len(hands.answered) / seconds:.0f} reports/s for "
+        f"{seconds:.0f} s, in which {begun} trials begin and {waiting:.0f} workers wait for one: a verdict comes after "
+        f"{_shares(hands.answered)}; the driver is busy {hands.busy:.0%} of the time; {_memory()}",
         flush=True,
     )
 

@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from tuner.spec.parts.clean import CleanSpec
 from tuner.spec.parts.scalars import Count, Fraction, Frozen, Int, Size
 
 
@@ -29,7 +30,7 @@ class TokenizerSpec(Frozen):
 
 _SOURCE_FIELDS = {
     "stdlib": ((), ()),
-    "text": (("path",), ()),
+    "text": (("path",), ("documents",)),
     "csv": (("path", "column"), ()),
     "json": (("path", "column"), ()),
     "parquet": (("path", "column"), ()),
@@ -43,12 +44,15 @@ class DataSpec(Frozen):
 
     source: Literal["stdlib", "text", "csv", "json", "parquet", "hf"] = "stdlib"
     path: str | None = None  # a file or a glob, from the folder the command runs in
+    documents: Literal["file", "paragraph", "line"] | None = None  # text: what is one; absent: each of several files
     column: str | None = None
     name: str | None = None  # hf: the data set's name on the hub, or a local folder
     revision: str | None = None
     subset: str | None = None
     part: str | None = None  # hf: which of the data set's own splits to read; "train" if absent
     cap: Size | None = None  # hf: read at most so much text; 1 GB if absent
+    clean: CleanSpec = CleanSpec()
+    mask: tuple[Literal["email", "key"], ...] = ()  # what is taken out of the text: addresses, what looks like a secret
     tokenizer: TokenizerSpec = TokenizerSpec()
     context: Annotated[Int, Field(ge=2, le=1_048_576)] = 128
     windows: Literal["epochs", "random"] = "epochs"  # each window once an epoch, or drawn anew each time (nanoGPT)
@@ -58,14 +62,23 @@ class DataSpec(Frozen):
     @model_validator(mode="after")
     def _fits(self) -> Self:
         needed, optional = _SOURCE_FIELDS[self.source]
-        for name in ("path", "column", "name", "revision", "subset", "part", "cap"):
+        for name in ("path", "documents", "column", "name", "revision", "subset", "part", "cap"):
             given = getattr(self, name) is not None
             if given and name not in needed + optional:
                 raise ValueError(f"{name} does not belong to source {self.source}; remove it or change the source")
             if name in needed and not given:
                 raise ValueError(f"source {self.source} needs {name}")
+        if len(set(self.mask)) < len(self.mask):
+            raise ValueError(f"mask names something twice: {', '.join(self.mask)}")
         if abs(sum(self.split) - 1) > 1e-6:
             raise ValueError(f"split must add up to 1 (train, validation, test), got {sum(self.split):g}")
         if min(self.split[:2]) == 0:
             raise ValueError("split needs a training and a validation part above 0; only the test part may be 0")
         return self
+
+    @property
+    def prepared(self) -> list[object]:
+        """What is done to the text, for its fingerprint; empty where nothing is, as before there was anything."""
+        done = {"clean": self.clean, "documents": self.documents}
+        said = self.model_dump(mode="json", include=set(done), exclude_defaults=True)
+        return [said, sorted(self.mask)] if said or self.mask else []

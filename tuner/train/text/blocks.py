@@ -4,7 +4,7 @@ Nothing here knows where text comes from or which part it goes to.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -65,6 +65,30 @@ def text_blocks(text: str) -> Iterator[str]:
         start = cut
     if start < len(text):
         yield text[start:]
+
+
+def passages(blocks: Iterable[str], lines: bool) -> Iterator[str]:
+    """The paragraphs of a text, which empty lines part, or its ``lines``; without the newlines at their ends, and
+    without empty ones. One at a time is held.
+    """
+    open_lines: list[str] = []
+    for line in _lines(blocks):
+        if lines or not line.strip():
+            if open_lines:
+                yield "\n".join(open_lines)
+            open_lines = []
+        if line.strip():
+            open_lines.append(line)
+    if open_lines:
+        yield "\n".join(open_lines)
+
+
+def _lines(blocks: Iterable[str]) -> Iterator[str]:
+    carry = ""
+    for block in blocks:
+        *whole, carry = (carry + block).split("\n")
+        yield from (line.rstrip("\r") for line in whole)
+    yield carry.rstrip("\r")
 
 
 def character_start(path: Path, position: int) -> int:

@@ -5,34 +5,30 @@ Nothing here knows batches or training, and reading what is built loads numpy al
 from __future__ import annotations
 
 import json
-import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, cast
 
 import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from tuner.spec.disk import force, seal, sha256, unseal
+from tuner.spec.disk import sha256, unseal
 from tuner.spec.errors import DataError
 from tuner.spec.parts.data import DataSpec
 from tuner.spec.parts.scalars import digest
 from tuner.spec.records import CorpusInfo, Preparing
-from tuner.train.text.source import Source, open_source, require_unchanged
-from tuner.train.text.split import PARTS, Part, Piece, pieces
-from tuner.train.text.tokenizer import BPE_BYTES, Tokenizer, build_tokenizer, load_tokenizer, tokenizer_key
+from tuner.train.text.build import FORMAT, META, Progress, build, training_text
+from tuner.train.text.filters import Judgement
+from tuner.train.text.source import Source, open_source
+from tuner.train.text.split import PARTS, Part
+from tuner.train.text.tokenizer import Tokenizer, build_tokenizer, load_tokenizer, tokenizer_key
 
-FORMAT = 1
-"""Raise it when what a build writes changes: old corpora are then built again beside."""
-_BATCH = 4 * 1024 * 1024  # bytes of text encoded in one call: enough to keep every core busy
 _QUICK = 2**25  # bytes of text that a plan may read: about half a second
-_META = "meta.json"
 _UNSEALED = {"format", "dtype", "source", "info", "files"}  # metadata from before there were checksums
-Progress = Callable[[Preparing], None]
 
 
 @dataclass(frozen=True)
@@ -66,13 +62,13 @@ def corpus_info(data: DataSpec, root: Path) -> CorpusInfo | None:
 
 def foreseen_vocabulary(data: DataSpec) -> int | None:
     """The vocabulary that the corpus will have, where reading a small local text tells; else None."""
-    if data.tokenizer.kind != "char" or data.source not in ("text", "stdlib"):
+    if data.tokenizer.kind != "char" or data.source not in ("text", "stdlib") or data.clean.filters:
         return None
     try:
         source = open_source(data)
         if source.size is None or source.size > _QUICK:
             return None
-        texts = _training_text(data, source, lambda work: None)
+        texts = training_text(data, source, Judgement(), lambda work: None)
         return build_tokenizer(data.tokenizer, texts, bool(source.documents)).vocab
     except DataError:  # said in full when the corpus is built
         return None
@@ -93,7 +89,10 @@ def open_corpus(data: DataSpec, root: Path, progress: Progress | None = None) ->
     corpus = read_corpus(root / name, whole=True)
     if corpus is None:
         with _writing(root), _alone(root, name, progress):
-            corpus = read_corpus(root / name, whole=True) or _build(data, source, root, name, told)
+            corpus = read_corpus(root / name, whole=True)
+            if corpus is None:
+                build(data, source, root, name, told)
+                corpus = cast(Corpus, read_corpus(root / name))
     require_context(corpus.info, data)
     return corpus
 
@@ -105,7 +104,7 @@ def read_corpus(folder: Path, whole: bool = False) -> Corpus | None:
     there were checksums has none.
     """
     try:
-        meta = unseal(json.loads((folder / _META).read_text(encoding="utf-8")), _UNSEALED)
+        meta = unseal(json.loads((folder / META).read_text(encoding="utf-8")), _UNSEALED)
         if meta["format"] != FORMAT or any((folder / f).stat().st_size != size for f, size in meta["files"].items()):
             return None
         if whole and any(sha256(folder / name) != told for name, told in meta.get("sha256", {}).items()):
@@ -114,6 +113,15 @@ def read_corpus(folder: Path, whole: bool = False) -> Corpus | None:
         return Corpus(CorpusInfo(folder=str(folder.absolute()), **facts), meta["dtype"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
+
+
+def corpus_report(folder: Path) -> dict[str, Any]:
+    """What was seen when the corpus in ``folder`` was built: ``found`` (e-mail addresses and what looks like a secret,
+    in the text as it is learned from), ``overlap`` (share of a part's text that stands in the training part too) and
+    ``left_out`` (training documents by reason). Empty for a corpus from before this was looked for.
+    """
+    report: dict[str, Any] = json.loads((folder / META).read_text(encoding="utf-8")).get("report", {})
+    return report
 
 
 def require_context(info: CorpusInfo, data: DataSpec) -> None:
@@ -137,7 +145,7 @@ def require_context(info: CorpusInfo, data: DataSpec) -> None:
 
 def _fingerprint(data: DataSpec, source: Source) -> str:
     """16 hex digits of all that decides the tokens; context and val_tokens do not."""
-    return digest([FORMAT, source.key, tokenizer_key(data.tokenizer), data.split])[:16]
+    return digest([FORMAT, source.key, tokenizer_key(data.tokenizer), data.split, *data.prepared])[:16]
 
 
 @contextmanager
@@ -174,118 +182,3 @@ def _alone(root: Path, name: str, progress: Progress | None) -> Iterator[None]:
 
 def _lock(root: Path, name: str) -> FileLock:
     return FileLock(root / f"{name}.lock", poll_interval=0.1)
-
-
-def _build(data: DataSpec, source: Source, root: Path, name: str, progress: Progress) -> Corpus:
-    folder, temporary = root / name, root / f".{name}.{os.getpid()}.building"
-    if folder.exists():
-        progress(Preparing(f"the tokens in {folder} are damaged: making them again"))
-    temporary.mkdir()
-    try:
-        tokenizer = build_tokenizer(data.tokenizer, _training_text(data, source, progress), bool(source.documents))
-        tokenizer.save(temporary)
-        dtype = "<u2" if tokenizer.vocab <= 2**16 else "<u4"
-        counts = _write_tokens(data, source, tokenizer, dtype, temporary, progress)
-        require_unchanged(source)
-        info = {
-            "fingerprint": name,
-            "tokenizer_fingerprint": tokenizer.fingerprint,
-            "vocab": tokenizer.vocab,
-            **asdict(counts),
-        }
-        paths = sorted(temporary.iterdir())
-        meta = {
-            "format": FORMAT,
-            "dtype": dtype,
-            "source": source.label,
-            "info": info,
-            "files": {path.name: path.stat().st_size for path in paths},
-            "sha256": {path.name: sha256(path) for path in paths},
-        }
-        (temporary / _META).write_text(json.dumps(seal(meta), indent=1), encoding="utf-8")
-        for path in (*temporary.iterdir(), temporary):
-            force(path)
-        if folder.exists():  # damaged, or it would have been read
-            shutil.rmtree(folder)
-        temporary.rename(folder)
-        force(root)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    return cast(Corpus, read_corpus(folder))
-
-
-@dataclass
-class _Counts:
-    tokens: list[int]
-    bytes: list[int]
-    documents: list[int]
-
-
-def _training_text(data: DataSpec, source: Source, progress: Progress) -> Iterator[str]:
-    """The training part in blocks, telling how much of what the tokenizer needs is read."""
-    size = source.size and source.size * data.split[0]
-    whole = min(size or BPE_BYTES, BPE_BYTES) if data.tokenizer.kind == "bpe" else size
-    done = told = 0
-    for piece in pieces(source, data.split, only=0):
-        yield piece.text
-        done += piece.size
-        if done - told >= _BATCH:
-            told = done
-            progress(_step(f"reading {source.label} for the tokenizer", done, whole))
-
-
-def _write_tokens(
-    data: DataSpec, source: Source, tokenizer: Tokenizer, dtype: str, folder: Path, progress: Progress
-) -> _Counts:
-    counts = _Counts([0, 0, 0], [0, 0, 0], [0, 0, 0])
-    with (
-        (folder / "train.bin").open("wb") as a,
-        (folder / "val.bin").open("wb") as b,
-        (folder / "test.bin").open("wb") as c,
-    ):
-        files = (a, b, c)
-        for batch in _batches(pieces(source, data.split)):
-            for piece, ids in zip(batch, tokenizer.encode([piece.text for piece in batch]), strict=True):
-                _append(piece, ids, tokenizer.end, dtype, files[piece.part], counts)
-            progress(_step(f"tokenising {source.label}", sum(counts.bytes), source.size))
-    if not sum(counts.bytes):
-        raise DataError(f"data: {source.label} holds no text: expected at least one document that is not empty")
-    return counts
-
-
-def _append(
-    piece: Piece,
-    ids: NDArray[np.unsignedinteger[Any]],
-    end: int | None,
-    dtype: str,
-    file: BinaryIO,
-    counts: _Counts,
-) -> None:
-    part = piece.part
-    if piece.opens:
-        if end is not None and counts.documents[part]:
-            file.write(np.array([end], dtype).tobytes())
-            counts.tokens[part] += 1
-        counts.documents[part] += 1
-    file.write(ids.astype(dtype).tobytes())
-    counts.tokens[part] += len(ids)
-    counts.bytes[part] += piece.size
-
-
-def _batches(stream: Iterator[Piece]) -> Iterator[list[Piece]]:
-    batch: list[Piece] = []
-    size = 0
-    for piece in stream:
-        batch.append(piece)
-        size += piece.size
-        if size >= _BATCH:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
-
-
-def _step(task: str, done: int, whole: float | None) -> Preparing:
-    if whole:
-        return Preparing(task, min(1.0, done / whole))
-    return Preparing(f"{task}, {done / 1e6:.0f} MB")

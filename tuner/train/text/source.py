@@ -18,7 +18,7 @@ from typing import Any
 from tuner.spec.errors import DataError, nearest, short
 from tuner.spec.parts.data import DataSpec
 from tuner.spec.parts.scalars import digest
-from tuner.train.text.blocks import file_blocks, reading, text_blocks
+from tuner.train.text.blocks import file_blocks, passages, reading, text_blocks
 
 HF_CAP = 10**9
 """Bytes of text read from a hub data set where ``cap`` says nothing."""
@@ -108,13 +108,17 @@ def _text(data: DataSpec) -> Source:
         for path in files:
             with reading(path):
                 size = path.stat().st_size
-            if size:
+            if size and data.documents in (None, "file"):
                 yield Document(size, file_blocks(path, 0, size))
+            elif size:
+                for text in passages(file_blocks(path, 0, size), data.documents == "line"):
+                    yield Document(len(text.encode()), text_blocks(text))
 
-    if len(files) == 1:
+    if len(files) == 1 and data.documents in (None, "file"):
         source = _local(str(files[0]), "text", files, None)
     else:
-        source = _local(f"{len(files)} files of {data.path}", "texts", files, documents)
+        label = str(files[0]) if len(files) == 1 else f"{len(files)} files of {data.path}"
+        source = _local(label, "texts", files, documents)
     if not source.size:
         raise DataError(f"data.path: {data.path} is empty: expected UTF-8 text; check the path")
     return source

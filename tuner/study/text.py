@@ -1,0 +1,87 @@
+"""What a text is before anybody trains on it: ``tuner data`` builds the corpus that trials will use, and tells of it.
+It prints; what is counted is counted where the corpus is built.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from tuner.spec.load import load
+from tuner.spec.parts.data import DataSpec
+from tuner.spec.records import CorpusInfo, Preparing
+from tuner.train.text.corpus import corpus_report, open_corpus
+
+_PARTS = ("training", "validation", "test")
+
+
+def tell_text(yaml: Path, overrides: list[str], runs: Path, as_json: bool) -> None:
+    """Build the corpus of the YAML's ``data``, as it stands under ``trial``, unless it is there, and print its report.
+
+    Raises:
+        SpecError: the YAML is wrong.
+        DataError: the text cannot be read, nothing is left of it, or its parts are the same text.
+    """
+    data = load(yaml, overrides).trial.data
+    waiting = Console(stderr=True)
+
+    def progress(work: Preparing) -> None:
+        if waiting.is_terminal:
+            share = "" if work.fraction is None else f" {work.fraction:.0%}"
+            waiting.print(Text(f"{work.task}{share}"), end="\r", soft_wrap=True)
+
+    info = open_corpus(data, runs / ".corpora", progress).info
+    report = corpus_report(Path(info.folder))
+    if as_json:
+        print(json.dumps(_facts(info, report), indent=1))
+        return
+    console = Console()
+    console.print(_table(info, report))
+    for sentence in _sentences(data, report):
+        console.print(Text(sentence))
+
+
+def _facts(info: CorpusInfo, report: dict[str, Any]) -> dict[str, Any]:
+    parts = {
+        part: {"documents": info.documents[k], "bytes": info.bytes[k], "tokens": info.tokens[k]}
+        for k, part in enumerate(_PARTS)
+    }
+    return {"fingerprint": info.fingerprint, "vocab": info.vocab, "parts": parts, **report}
+
+
+def _table(info: CorpusInfo, report: dict[str, Any]) -> Table:
+    table = Table(title=f"corpus {info.fingerprint}, vocabulary {info.vocab:,}", title_justify="left")
+    table.add_column("")
+    names = ("documents", "bytes", "tokens", "bytes a token", "also in training")
+    for name in names:
+        table.add_column(name, justify="right")
+    shares = [None, *(report.get("overlap", {}).get(part) for part in ("val", "test"))]
+    for k, part in enumerate(_PARTS):
+        size, tokens = info.bytes[k], info.tokens[k]
+        share = "-" if shares[k] is None else f"{shares[k]:.1%}"
+        documents = f"{info.documents[k]:,}" if sum(info.documents) else "-"
+        table.add_row(part, documents, f"{size:,}", f"{tokens:,}", f"{size / tokens:.2f}" if tokens else "-", share)
+    return table
+
+
+def _sentences(data: DataSpec, report: dict[str, Any]) -> list[str]:
+    if not report:
+        return ["this corpus is from before texts were looked at; remove its folder to have it built again"]
+    said = []
+    if data.clean.filters:
+        left_out = ", ".join(f"{count:,} {reason}" for reason, count in sorted(report["left_out"].items()))
+        said.append(f"training documents left out: {left_out or 'none'}")
+    for kind, words in (("email", "e-mail addresses"), ("key", "strings that look like a key or a password")):
+        count = report["found"].get(kind, 0)
+        if kind in data.mask:
+            said.append(f"{words}: masked, {count:,} left")
+        elif count:
+            said.append(f"{words}: {count:,}; a model may learn them by heart: mask them with data.mask: [{kind}]")
+        else:
+            said.append(f"{words}: none found")
+    return said

@@ -1,0 +1,188 @@
+"""Making a corpus: text cleaned, filtered and watched, its tokenizer trained, its tokens written; renamed when whole.
+What is built is read and found again in corpus.py.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tuner.spec.disk import force, seal, sha256
+from tuner.spec.errors import DataError
+from tuner.spec.parts.data import DataSpec
+from tuner.spec.records import Preparing
+from tuner.train.text.clean import cleaned
+from tuner.train.text.filters import Judgement, judge
+from tuner.train.text.source import Source, require_unchanged
+from tuner.train.text.split import Piece, pieces
+from tuner.train.text.tokenizer import BPE_BYTES, Tokenizer, build_tokenizer
+from tuner.train.text.watch import Watch, require_apart
+
+FORMAT = 1
+"""Raise it when what a build writes changes: old corpora are then built again beside."""
+META = "meta.json"
+Progress = Callable[[Preparing], None]
+_BATCH = 4 * 1024 * 1024  # bytes of text encoded in one call: enough to keep every core busy
+
+
+def build(data: DataSpec, source: Source, root: Path, name: str, progress: Progress) -> None:
+    """Make the corpus ``name`` under ``root``: whole or not at all.
+
+    Raises:
+        DataError: the source cannot be read, nothing is left of it, or its parts are the same text.
+    """
+    folder, temporary = root / name, root / f".{name}.{os.getpid()}.building"
+    if folder.exists():
+        progress(Preparing(f"the tokens in {folder} are damaged: making them again"))
+    temporary.mkdir()
+    try:
+        judgement = _judged(data, source, progress)
+        texts = training_text(data, source, judgement, progress)
+        tokenizer = build_tokenizer(data.tokenizer, texts, bool(source.documents))
+        tokenizer.save(temporary)
+        dtype = "<u2" if tokenizer.vocab <= 2**16 else "<u4"
+        watch = Watch(bool(source.documents))
+        stream = _told(_texts(data, source, judgement), watch)
+        counts = _write_tokens(stream, source, tokenizer, dtype, temporary, progress)
+        require_unchanged(source)
+        require_apart(watch.overlap(), source.label)
+        info = {
+            "fingerprint": name,
+            "tokenizer_fingerprint": tokenizer.fingerprint,
+            "vocab": tokenizer.vocab,
+            **asdict(counts),
+        }
+        paths = sorted(temporary.iterdir())
+        meta = {
+            "format": FORMAT,
+            "dtype": dtype,
+            "source": source.label,
+            "info": info,
+            "report": {**watch.facts(), "left_out": judgement.why},
+            "files": {path.name: path.stat().st_size for path in paths},
+            "sha256": {path.name: sha256(path) for path in paths},
+        }
+        (temporary / META).write_text(json.dumps(seal(meta), indent=1), encoding="utf-8")
+        for path in (*temporary.iterdir(), temporary):
+            force(path)
+        if folder.exists():  # damaged, or it would have been read
+            shutil.rmtree(folder)
+        temporary.rename(folder)
+        force(root)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@dataclass
+class _Counts:
+    tokens: list[int]
+    bytes: list[int]
+    documents: list[int]
+
+
+def _judged(data: DataSpec, source: Source, progress: Progress) -> Judgement:
+    """Which training documents are left out; without filters nothing is read for it."""
+    if not data.clean.filters:
+        return Judgement()
+    if source.documents is None:
+        raise DataError(
+            f"data.clean: filters leave documents out, and {source.label} is one text without any; say what is a "
+            "document in it with data.documents: paragraph or line"
+        )
+    progress(Preparing(f"reading {source.label} for its filters"))
+    return judge(_texts(data, source, Judgement()), data.clean)
+
+
+def _texts(data: DataSpec, source: Source, judgement: Judgement, only: int | None = None) -> Iterator[Piece]:
+    """The pieces as they are learned from."""
+    number = -1
+    for piece in pieces(source, data.split, only):
+        number += piece.opens and piece.part == 0
+        if piece.part == 0 and number in judgement.dropped:
+            continue
+        text = cleaned(piece.text, data.clean, data.mask)
+        yield piece if text == piece.text else replace(piece, text=text, size=len(text.encode()))
+
+
+def _told(stream: Iterator[Piece], watch: Watch) -> Iterator[Piece]:
+    for piece in stream:
+        watch.hear(piece)
+        yield piece
+
+
+def training_text(data: DataSpec, source: Source, judgement: Judgement, progress: Progress) -> Iterator[str]:
+    """The training part in blocks, telling how much of what the tokenizer needs is read."""
+    size = source.size and source.size * data.split[0]
+    whole = min(size or BPE_BYTES, BPE_BYTES) if data.tokenizer.kind == "bpe" else size
+    done = told = 0
+    for piece in _texts(data, source, judgement, only=0):
+        yield piece.text
+        done += piece.size
+        if done - told >= _BATCH:
+            told = done
+            progress(_step(f"reading {source.label} for the tokenizer", done, whole))
+
+
+def _write_tokens(
+    stream: Iterator[Piece], source: Source, tokenizer: Tokenizer, dtype: str, folder: Path, progress: Progress
+) -> _Counts:
+    counts = _Counts([0, 0, 0], [0, 0, 0], [0, 0, 0])
+    with (
+        (folder / "train.bin").open("wb") as a,
+        (folder / "val.bin").open("wb") as b,
+        (folder / "test.bin").open("wb") as c,
+    ):
+        files = (a, b, c)
+        for batch in _batches(stream):
+            for piece, ids in zip(batch, tokenizer.encode([piece.text for piece in batch]), strict=True):
+                _append(piece, ids, tokenizer.end, dtype, files[piece.part], counts)
+            progress(_step(f"tokenising {source.label}", sum(counts.bytes), source.size))
+    if not sum(counts.bytes):
+        raise DataError(f"data: {source.label} holds no text: expected at least one document that is not empty")
+    return counts
+
+
+def _append(
+    piece: Piece,
+    ids: NDArray[np.unsignedinteger[Any]],
+    end: int | None,
+    dtype: str,
+    file: BinaryIO,
+    counts: _Counts,
+) -> None:
+    part = piece.part
+    if piece.opens:
+        if end is not None and counts.documents[part]:
+            file.write(np.array([end], dtype).tobytes())
+            counts.tokens[part] += 1
+        counts.documents[part] += 1
+    file.write(ids.astype(dtype).tobytes())
+    counts.tokens[part] += len(ids)
+    counts.bytes[part] += piece.size
+
+
+def _batches(stream: Iterator[Piece]) -> Iterator[list[Piece]]:
+    batch: list[Piece] = []
+    size = 0
+    for piece in stream:
+        batch.append(piece)
+        size += piece.size
+        if size >= _BATCH:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _step(task: str, done: int, whole: float | None) -> Preparing:
+    if whole:
+        return Preparing(task, min(1.0, done / whole))
+    return Preparing(f"{task}, {done / 1e6:.0f} MB")
