@@ -12,9 +12,9 @@ from tuner.search import asktell
 from tuner.search.asktell import Search
 from tuner.search.kinds.pruners import PRUNERS
 from tuner.search.kinds.samplers import SAMPLERS, grid_points
+from tuner.search.kinds.suggest import suggest
 from tuner.search.store.address import MEMORY_URL
 from tuner.search.store.storage import open_storage
-from tuner.search.suggest import suggest
 from tuner.spec.dimensions.dimension import Dimension
 from tuner.spec.load import parse
 from tuner.spec.parts.settings import StudySettings

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 
 from tuner.bench.search.simulated import best_loss, expected_loss, simulate, simulated_spec
 from tuner.search.asktell import Search
-from tuner.search.bayes.axes import Axes, keys
-from tuner.search.bayes.axis import INACTIVE
 from tuner.search.bayes.forecast import NEEDED, Forecasts
 from tuner.search.bayes.past import Seen
+from tuner.search.bayes.places.axes import Axes, keys
+from tuner.search.bayes.places.axis import INACTIVE
 from tuner.search.bayes.prior import cost, guesses, step_law
 from tuner.search.bayes.process import Process
 from tuner.search.bayes.propose import first_guess, possible, propose, startup

@@ -16,7 +16,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from tuner.search.store.held import Held, held, together
+from tuner.search.store.own.held import Held, held, together
 from tuner.search.store.reader import engine_of
 from tuner.search.store.storage import open_storage
 

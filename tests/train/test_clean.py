@@ -18,13 +18,12 @@ from typer.testing import CliRunner
 from tuner.cli.main import app
 from tuner.spec.errors import DataError, SpecError
 from tuner.spec.load import parse
-from tuner.spec.parts.clean import CleanSpec
-from tuner.spec.parts.data import DataSpec
+from tuner.spec.parts.data import CleanSpec, DataSpec
 from tuner.spec.parts.scalars import digest
 from tuner.spec.trial import TrialSpec
 from tuner.train.text.build import FORMAT
-from tuner.train.text.clean import cleaned, found_in
 from tuner.train.text.corpus import corpus_report, open_corpus
+from tuner.train.text.prepare.clean import cleaned, found_in
 from tuner.train.text.source import open_source
 from tuner.train.text.tokenizer import tokenizer_key
 

@@ -83,7 +83,7 @@ def data(
 ) -> None:
     """Build a study's corpus and tell of its text: documents, tokens, what filters left out, addresses and secrets."""
     from tuner.study.command import RUNS
-    from tuner.study.text import tell_text
+    from tuner.study.show.text import tell_text
 
     with errors_as_sentences():
         tell_text(yaml, set_ or [], RUNS, as_json)

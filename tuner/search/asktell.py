@@ -24,14 +24,14 @@ from tuner.search.history import IMPORTED, QUEUED, StudyRecord, legible, paramet
 from tuner.search.identity import hold_device, hold_identity, hold_text, origin_of
 from tuner.search.kinds.pruners import PRUNERS
 from tuner.search.kinds.samplers import build_sampler, grid_points
+from tuner.search.kinds.suggest import suggest
 from tuner.search.repeats import REPEAT, SEED, Wanted, wanted
 from tuner.search.requests import Request, answer, waiting
 from tuner.search.store.address import MEMORY_URL, said
-from tuner.search.store.held import held, together
 from tuner.search.store.late import LATE_RUN
 from tuner.search.store.outage import Outage
+from tuner.search.store.own.held import held, together
 from tuner.search.store.reader import engine_of
-from tuner.search.suggest import suggest
 from tuner.spec.records import Measurement, Origin, Outcome, Point, Spent, State, Value
 from tuner.spec.study import StudySpec
 

@@ -20,8 +20,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from tuner.search.kinds.importance import fanova, ped_anova
 from tuner.search.store.address import cause_of, said
-from tuner.search.store.held import Held
 from tuner.search.store.late import LATE_RUN
+from tuner.search.store.own.held import Held
 from tuner.search.store.reader import engine_of, read_head, read_names, read_trials
 from tuner.spec.errors import StoreError, nearest, short
 from tuner.spec.records import Point, Value

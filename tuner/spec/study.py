@@ -18,7 +18,7 @@ from tuner.spec.dimensions.fields import LEAVES, unknown, values_of
 from tuner.spec.dimensions.rules import Rule, rule
 from tuner.spec.dimensions.space import RECIPE, Space
 from tuner.spec.errors import InfeasibleError, Mistake, Mistakes, SpecError, nearest, said, short
-from tuner.spec.parts.clean import FILTERS
+from tuner.spec.parts.data import FILTERS
 from tuner.spec.parts.promotion import PromotionSettings
 from tuner.spec.parts.recipes import RECIPES, bare, over
 from tuner.spec.parts.scalars import Frozen

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 RUNS = Path("runs")
 INTERRUPTED = 130
 
+# before numpy is loaded: its threads spin while they wait, which takes cores from the trials, and its matrices are small
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 
 def study(
     yaml: Annotated[Path, typer.Argument(metavar="YAML", help="the search space, such as search_spaces/base.yaml")],

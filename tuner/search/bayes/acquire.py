@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from tuner.search.bayes.axes import Axes, Places, keys
-from tuner.search.bayes.axis import Array
 from tuner.search.bayes.forecast import Forecasts
 from tuner.search.bayes.past import Seen
+from tuner.search.bayes.places.axes import Axes, Places, keys
+from tuner.search.bayes.places.axis import Array
 from tuner.search.bayes.prior import cost
 from tuner.search.bayes.process import Process
 from tuner.spec.study import StudySpec

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tuner.search.bayes.axis import Array
+from tuner.search.bayes.places.axis import Array
 
 NEEDED = 6
 """Complete trials below which nothing is forecast."""

@@ -11,9 +11,9 @@ from typing import Literal
 
 from optuna.trial import FrozenTrial, TrialState
 
-from tuner.search.bayes.axes import Axes
-from tuner.search.bayes.axis import Array
 from tuner.search.bayes.forecast import Curve
+from tuner.search.bayes.places.axes import Axes
+from tuner.search.bayes.places.axis import Array
 from tuner.spec.records import Point, State
 from tuner.spec.study import StudySpec
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tuner.search.bayes.axis import Array
+from tuner.search.bayes.places.axis import Array
 from tuner.spec.budget import Budget, Unit
 from tuner.spec.dimensions.dimension import proportional
 from tuner.spec.study import StudySpec

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tuner.search.bayes.axis import Array
+from tuner.search.bayes.places.axis import Array
 
 GUESSES = 24
 """Settings of the kernel that are tried at random, before the best is refined in as many smaller steps."""

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from tuner.search.bayes.acquire import candidates, chance_to_run, evidence, improvement, to_beat
-from tuner.search.bayes.axes import Axes
 from tuner.search.bayes.past import Seen
+from tuner.search.bayes.places.axes import Axes
 from tuner.search.bayes.prior import cost, guesses, log_prior
 from tuner.search.bayes.process import Process
 from tuner.spec.budget import Unit

@@ -19,12 +19,12 @@ from tuner.spec.disk import force, seal, sha256
 from tuner.spec.errors import DataError
 from tuner.spec.parts.data import DataSpec
 from tuner.spec.records import Preparing
-from tuner.train.text.clean import cleaned
-from tuner.train.text.filters import Judgement, judge
+from tuner.train.text.prepare.clean import cleaned
+from tuner.train.text.prepare.filters import Judgement, judge
+from tuner.train.text.prepare.watch import Watch, require_apart
 from tuner.train.text.source import Source, require_unchanged
 from tuner.train.text.split import Piece, pieces
 from tuner.train.text.tokenizer import BPE_BYTES, Tokenizer, build_tokenizer
-from tuner.train.text.watch import Watch, require_apart
 
 FORMAT = 1
 """Raise it when what a build writes changes: old corpora are then built again beside."""

@@ -22,7 +22,7 @@ from tuner.spec.parts.data import DataSpec
 from tuner.spec.parts.scalars import digest
 from tuner.spec.records import CorpusInfo, Preparing
 from tuner.train.text.build import FORMAT, META, Progress, build, training_text
-from tuner.train.text.filters import Judgement
+from tuner.train.text.prepare.filters import Judgement
 from tuner.train.text.source import Source, open_source
 from tuner.train.text.split import PARTS, Part
 from tuner.train.text.tokenizer import Tokenizer, build_tokenizer, load_tokenizer, tokenizer_key

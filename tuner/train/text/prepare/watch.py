@@ -9,8 +9,8 @@ from collections import Counter
 from typing import Any
 
 from tuner.spec.errors import DataError
-from tuner.train.text.clean import found_in
-from tuner.train.text.filters import Words
+from tuner.train.text.prepare.clean import found_in
+from tuner.train.text.prepare.filters import Words
 from tuner.train.text.split import PARTS, Piece
 
 ALLOWED = 0.02

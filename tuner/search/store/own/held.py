@@ -16,7 +16,7 @@ from optuna.storages import BaseStorage, RDBStorage
 from optuna.storages._cached_storage import _CachedStorage, _StudyInfo
 from optuna.trial import FrozenTrial, TrialState
 
-from tuner.search.store.batch import Batch
+from tuner.search.store.own.batch import Batch
 from tuner.search.store.reader import read_trials
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tuner.search.bayes.axis import INACTIVE, Array, Axis, axis_of
+from tuner.search.bayes.places.axis import INACTIVE, Array, Axis, axis_of
 from tuner.spec.dimensions.fields import values_of
 from tuner.spec.dimensions.space import RECIPE
 from tuner.spec.records import Point, Value

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tuner.spec.parts.clean import CleanSpec
+from tuner.spec.parts.data import CleanSpec
 from tuner.train.text.split import Piece
 
 if TYPE_CHECKING:
