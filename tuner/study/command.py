@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 RUNS = Path("runs")
 INTERRUPTED = 130
 
-# before numpy is loaded: its threads spin while they wait, which takes cores from the trials, and its matrices are small
+# before numpy is loaded: its threads spin while they wait, which takes cores from the trials; its matrices are small
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
