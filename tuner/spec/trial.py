@@ -71,7 +71,9 @@ class TrialSpec(Frozen):
             del data["devices"]
         if self.strategy == "ddp":
             del data["strategy"]
-        for name in ("clean", "mask", "documents"):
+        if not self.optim.label_smoothing:
+            del data["optim"]["label_smoothing"]
+        for name in ("clean", "mask", "documents", "augment"):
             if getattr(self.data, name) == DataSpec.model_fields[name].default:
                 del data["data"][name]
         return data

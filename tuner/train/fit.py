@@ -22,6 +22,7 @@ from torch.optim import Optimizer
 
 from tuner.spec.budget import Unit
 from tuner.spec.errors import CheckpointError
+from tuner.spec.parts.data import AugmentSpec
 from tuner.spec.records import CorpusInfo, Outcome, Preparing, Seat, Started
 from tuner.spec.trial import TrialSpec
 from tuner.train import checkpoint
@@ -35,6 +36,7 @@ from tuner.train.machine.shards import is_shared
 from tuner.train.meter import Meter
 from tuner.train.model.module import GPTModule, Setting
 from tuner.train.model.shape import Shape, shape
+from tuner.train.text.augment import Augmented
 from tuner.train.text.corpus import open_corpus
 from tuner.train.text.cursor import WINDOWS
 from tuner.train.use.samples import Samples
@@ -197,6 +199,8 @@ def _train(life: Life, sound: Sequence[checkpoint.Saved]) -> Outcome:
     if life.outcome is None and not meter.done:
         data = module.spec.data
         windows = WINDOWS[data.windows](life.corpus.tokens("train"), data.context, module.spec.seed)
+        if data.augment != AugmentSpec():
+            windows = Augmented(windows, data.augment, module.spec.seed)
         left = 2**31 if meter.steps is None else meter.steps - meter.spent.steps
         batches = Ahead(windows, meter.spent.steps, left, module.spec.batch, module.device, life.ranks)
         trainer = _trainer(life, module.device)

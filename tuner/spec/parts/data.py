@@ -10,6 +10,8 @@ from pydantic import Field, model_validator
 
 from tuner.spec.parts.scalars import Count, Float, Fraction, Frozen, Int, Size
 
+Disturbed = Annotated[Float, Field(ge=0, le=0.5)]
+
 
 class TokenizerSpec(Frozen):
     """How text becomes tokens. ``vocab`` is for bpe (byte: 257, char: as the text), ``path`` for file."""
@@ -56,6 +58,15 @@ class CleanSpec(Frozen):
         return self != nothing
 
 
+class AugmentSpec(Frozen):
+    """Shares of the tokens that are disturbed in what a model reads while it is trained, drawn anew at each step."""
+
+    mask: Disturbed = 0.0  # another token stands in its place
+    swap: Disturbed = 0.0  # two neighbours are exchanged
+    shuffle: Disturbed = 0.0  # four are mixed
+    delete: Disturbed = 0.0  # it is left out
+
+
 FILTERS = tuple(f"data.clean.{name}" for name in CleanSpec.model_fields if name not in ("unicode", "whitespace"))
 """The fields that a study may search: they change what is learned from, never what it is judged by."""
 
@@ -85,6 +96,7 @@ class DataSpec(Frozen):
     cap: Size | None = None  # hf: read at most so much text; 1 GB if absent
     clean: CleanSpec = CleanSpec()
     mask: tuple[Literal["email", "key"], ...] = ()  # what is taken out of the text: addresses, what looks like a secret
+    augment: AugmentSpec = AugmentSpec()
     tokenizer: TokenizerSpec = TokenizerSpec()
     context: Annotated[Int, Field(ge=2, le=1_048_576)] = 128
     windows: Literal["epochs", "random"] = "epochs"  # each window once an epoch, or drawn anew each time (nanoGPT)

@@ -40,6 +40,7 @@ class OptimSpec(Frozen):
     beta2_tokens: Count | None = None  # tokens a step at which beta2 holds: then its half-life is fixed in tokens
     weight_decay: Annotated[Float, Field(ge=0)] = 0.1  # on matrices only
     z_loss: Annotated[Float, Field(ge=0)] = 0.0  # weight of the mean squared log-partition (PaLM, arXiv 2204.02311)
+    label_smoothing: Annotated[Float, Field(ge=0, lt=1)] = 0.0  # share of a target given to all tokens
     warmup: Annotated[Float, Field(ge=0, lt=1)] = 0.05
     schedule: Literal["cosine", "linear", "constant", "wsd"] = "cosine"
     decay: Annotated[Float, Field(gt=0, le=1)] = 0.3  # wsd: the last share of the budget, in which lr falls

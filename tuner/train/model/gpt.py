@@ -286,13 +286,16 @@ class GPT(nn.Module):
         logits = self(ids).float().reshape(-1, self.vocab)
         return F.cross_entropy(logits, targets.reshape(-1), reduction=reduction)
 
-    def losses(self, ids: Tensor, targets: Tensor, z_loss: float) -> tuple[Tensor, Tensor]:
+    def losses(self, ids: Tensor, targets: Tensor, z_loss: float, smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
         """What is minimised, and the mean cross entropy in it; they differ by ``z_loss`` times the mean squared
-        log-partition, which keeps logits from drifting (PaLM, arXiv 2204.02311, section 5).
+        log-partition, which keeps logits from drifting (PaLM, arXiv 2204.02311, section 5), and by ``smoothing``, the
+        share of each target that is spread over all tokens (arXiv 1512.00567, section 7).
         """
-        if not z_loss:
+        if not z_loss and not smoothing:
             loss = self.loss(ids, targets)
             return loss, loss
         logits = self(ids).float().reshape(-1, self.vocab)
-        loss = F.cross_entropy(logits, targets.reshape(-1))
-        return loss + z_loss * logits.logsumexp(-1).square().mean(), loss
+        loss = minimised = F.cross_entropy(logits, targets.reshape(-1))
+        if smoothing:
+            minimised = F.cross_entropy(logits, targets.reshape(-1), label_smoothing=smoothing)
+        return minimised + z_loss * logits.logsumexp(-1).square().mean() if z_loss else minimised, loss

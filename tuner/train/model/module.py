@@ -20,8 +20,8 @@ from tuner.train.machine.ranks import ALONE, Ranks
 from tuner.train.model.gpt import GPT
 from tuner.train.model.optim import build_optimizers, rate_factor, set_rates
 
-Losses = Callable[[Tensor, Tensor, float], tuple[Tensor, Tensor]]
-"""What GPT.losses is: ids and targets (B, T) and the weight of the z-loss -> what is minimised, cross entropy."""
+Losses = Callable[[Tensor, Tensor, float, float], tuple[Tensor, Tensor]]
+"""What GPT.losses is: ids, targets (B, T), weight of the z-loss, smoothing -> what is minimised, cross entropy."""
 
 
 CPU = torch.device("cpu")
@@ -109,11 +109,14 @@ class GPTModule(nn.Module):
         return contextlib.nullcontext()
 
     def training_step(self, batch: Tensor, batch_index: int = 0) -> None:
-        """batch: token ids (B, T + 1); the targets are the ids one place on. One step, whatever the accumulation."""
+        """batch: token ids (B, T + 1), the targets one place on; or inputs and targets (B, 2, T). One step, whatever
+        the accumulation.
+        """
         optim, parts = self.spec.optim, self.setting.accumulate
         for part, ids in enumerate(batch.chunk(parts), 1):
+            read, said = (ids[:, 0], ids[:, 1]) if ids.ndim == 3 else (ids[:, :-1], ids[:, 1:])
             with self._autocast():
-                loss, entropy = self._losses(ids[:, :-1], ids[:, 1:], optim.z_loss)
+                loss, entropy = self._losses(read, said, optim.z_loss, optim.label_smoothing)
             shards.synchronise(self.gpt, part == parts)
             self.backward(loss / parts if parts > 1 else loss, part == parts)
             self.loss_sum.add_(entropy.detach(), alpha=1 / parts)

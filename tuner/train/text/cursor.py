@@ -4,8 +4,8 @@ It keeps no position, so resuming needs none; nothing here opens a file.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,10 +72,13 @@ class RandomWindows:
         return sequences
 
 
-Windowed = Windows | RandomWindows
-"""Anything that gives the batch of a step, of any size, whatever was asked before."""
+class Windowed(Protocol):
+    """Anything that gives the batch of a step, of any size, whatever was asked before."""
 
-WINDOWS: dict[str, type[Windowed]] = {"epochs": Windows, "random": RandomWindows}
+    def batch(self, step: int, size: int) -> Batch: ...
+
+
+WINDOWS: dict[str, Callable[[Tokens, int, int], Windowed]] = {"epochs": Windows, "random": RandomWindows}
 
 
 def evaluation_windows(
