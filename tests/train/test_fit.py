@@ -131,6 +131,18 @@ def test_an_interrupted_trial_ends_bit_identical(spec: Any, place: Any, after: i
     assert exact(first.rows + second.rows) == exact(whole.rows)
 
 
+def test_a_disturbed_and_smoothed_trial_ends_bit_identical_too(spec: Any, place: Any) -> None:
+    data = spec().data.model_dump() | {"augment": {"mask": 0.1, "swap": 0.1, "shuffle": 0.1, "delete": 0.1}}
+    trial = spec(data=data, optim={"label_smoothing": 0.1}, accumulate=2)
+    _, whole = train(trial, place("whole"))
+    train(trial, place("cut"), interrupt_after=17)
+    _, rest = train(trial, place("cut"))
+    assert 0 < (rest.facts[0].resumed_from or 0) < 40
+    assert_same_state(place("whole"), place("cut"))
+    assert whole.milestones[4] < whole.milestones[1]
+    assert whole.milestones != train(spec(), place("plain"))[1].milestones
+
+
 def test_pruned_trials_end_at_their_milestone_with_a_checkpoint(spec: Any, place: Any) -> None:
     outcome, link = train(spec(), place("a"), stop_at=2)
     assert outcome.state is State.PRUNED

@@ -50,6 +50,21 @@ def bench_generate(
         compare_generation(pairs, depth, width, context, tokens)
 
 
+@bench.command("overfit")
+def bench_overfit(
+    text: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="a UTF-8 text")],
+    kilobytes: Annotated[int, typer.Option(min=10, help="so much of its beginning")] = 100,
+    epochs: Annotated[int, typer.Option(min=1, help="how often it is read")] = 30,
+    seeds: Annotated[int, typer.Option(min=1, help="trials of each option")] = 3,
+) -> None:
+    """Dropout, weight decay, label smoothing and each augmentation on a text that a model can learn by heart."""
+    from tuner.bench.overfit import compare_options
+    from tuner.run.hands.local import cores
+
+    with errors_as_sentences():
+        compare_options(text.absolute(), kilobytes, epochs, seeds, cores())
+
+
 @bench.command("shapes")
 def bench_shapes(rounds: Annotated[int, typer.Option(min=1, help="rounds in turns; the median counts")] = 3) -> None:
     """Tokens a second: precision auto against fp32 and bf16, and workers against threads, for a few shapes."""
