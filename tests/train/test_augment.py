@@ -109,6 +109,26 @@ def test_undisturbed_pairs_are_the_same_step_to_the_bit() -> None:
     assert not all(torch.equal(one[name], smoothed[name]) for name in one)
 
 
+def test_micro_batches_of_disturbed_text_are_the_same_step() -> None:
+    ids = torch.from_numpy(
+        Augmented(RandomWindows(TOKENS % 50, 8, 1), AugmentSpec(delete=0.4, swap=0.3), 1).batch(0, 8)
+    )
+    whole = step(ids, kind="adamw")
+    torch.manual_seed(0)
+    spec = TrialSpec.model_validate(
+        {
+            "model": {"depth": 1, "width": 16},
+            "data": {"context": 8},
+            "optim": {"kind": "adamw"},
+            "batch": 8,
+            "accumulate": 8,
+        }
+    )
+    module = GPTModule(spec, 50, lambda: 0.5)
+    module.training_step(ids)
+    assert all(torch.allclose(whole[name], other, atol=1e-5) for name, other in module.weights().items())
+
+
 def test_trials_from_before_there_was_any_of_it_are_the_same_trials() -> None:
     data = TrialSpec().as_data()
     assert "augment" not in data["data"]

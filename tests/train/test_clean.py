@@ -7,6 +7,7 @@ from __future__ import annotations
 import csv
 import json
 import random
+import time
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from tuner.spec.trial import TrialSpec
 from tuner.train.text.build import FORMAT
 from tuner.train.text.corpus import corpus_report, open_corpus
 from tuner.train.text.prepare.clean import cleaned, found_in
+from tuner.train.text.prepare.watch import require_apart
 from tuner.train.text.source import open_source
 from tuner.train.text.tokenizer import tokenizer_key
 
@@ -86,6 +88,59 @@ def test_what_looks_like_a_secret_is_found_and_masked(secret: str) -> None:
     assert cleaned(text, CleanSpec(), ("email",)) == text
 
 
+BODY = "MIIEowIBAAKCAQEAr4vQ0h1m5x9Zb7sNw2\n" * 3
+
+
+def test_half_a_private_key_is_masked_as_well() -> None:
+    head, tail = f"a\n-----BEGIN PRIVATE KEY-----\n{BODY}", f"{BODY}-----END PRIVATE KEY-----\nb"
+    assert cleaned(head, CleanSpec(), ("key",)) == "a\n<key>"
+    assert cleaned(tail, CleanSpec(), ("key",)) == "<key>\nb"
+    assert cleaned("prose before\n" + tail, CleanSpec(), ("key",)) == "prose before\n<key>\nb"
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("İstanbul. password = 'correct-horse-battery'", "İstanbul. password = '<key>'"),
+        ("SECRET_KEY = 'abc123def456ghi'", "SECRET_KEY = '<key>'"),
+        ("token = 'AKIAABCDEFGHIJKLMNOP/theremainingpart'", "token = '<key>'"),
+        ("'user@example.com' sent secret: 'me@example.com'", "'<email>' sent secret: '<key>'"),
+        ("y = W@x.reshape(-1, 3)", "y = W@x.reshape(-1, 3)"),
+    ],
+)
+def test_secrets_in_odd_places(text: str, masked: str) -> None:
+    for order in (("email", "key"), ("key", "email")):
+        assert cleaned(text, CleanSpec(), order) == cleaned(text, CleanSpec(), ("email", "key"))
+    assert cleaned(text, CleanSpec(), ("key", "email")) in (masked, masked.replace("'<key>'", "'<email>'", 2))
+
+
+HOSTILE = [
+    "@",
+    "a@",
+    "token",
+    "eyJ",
+    "sk-a1",
+    "-----BEGIN ",
+    "-----END ",
+    " \t",
+    "\n",
+    "ghp_",
+    "a@a.",
+    "x ",
+    "secret = '",
+]
+
+
+@pytest.mark.parametrize("bit", HOSTILE)
+def test_hostile_text_takes_no_longer_than_its_length(bit: str) -> None:
+    clean = CleanSpec(unicode="nfkc", whitespace=True)
+    text = bit * (60_000 // len(bit))
+    began = time.process_time()
+    cleaned(text, clean, ("email", "key"))
+    found_in(text)
+    assert time.process_time() - began < 5  # what is quadratic takes minutes
+
+
 def test_addresses_and_named_passwords_are_found_and_the_name_stays() -> None:
     text = "Write to Ann.B+c@mail.example.org, not to me@home. password = 'correct-horse-battery'"
     assert found_in(text) == {"email": 1, "key": 1}
@@ -122,14 +177,15 @@ def test_a_text_is_learned_once_and_never_what_is_judged_by(tmp_path: Path, dupl
     near = [text.replace("river", "lake", 1) for text in good[:5]]
     mixed = random.Random(2).sample(good + copies + near, 65)
     data = rows(tmp_path / "a.csv", mixed, clean={"duplicates": duplicates})
+    plain = open_corpus(data.model_copy(update={"clean": CleanSpec()}), tmp_path / "corpora")
     with pytest.raises(DataError, match="stands in the training part"):
-        open_corpus(data.model_copy(update={"clean": CleanSpec()}), tmp_path / "corpora")
+        require_apart(corpus_report(Path(plain.info.folder))["overlap"], data.overlap)
     parts = texts_of(data, tmp_path / "corpora")
     report = corpus_report(Path(open_corpus(data, tmp_path / "corpora").info.folder))
     assert report["overlap"] == {"val": 0.0, "test": 0.0}
     assert report["left_out"]["duplicate"] >= 20
     if duplicates == "near":
-        assert 1 <= report["left_out"]["near duplicate"] <= 5
+        assert 2 <= report["left_out"]["near duplicate"] <= 5
     trained = parts["train"].casefold()
     assert all(" ".join(trained.split()).count(text.casefold()) <= 1 for text in good)
 
@@ -159,14 +215,49 @@ def test_paragraphs_and_lines_are_documents(tmp_path: Path, kind: Any, count: in
     assert "\r" not in parts["train"] + parts["val"]
 
 
-def test_the_same_text_in_two_parts_is_refused_where_there_are_no_documents(tmp_path: Path) -> None:
-    rng = random.Random(3)
-    path = tmp_path / "book.txt"
-    paragraphs = [sentence(rng, 60) for _ in range(40)]
-    path.write_text("\n\n".join(paragraphs + paragraphs))
+def overlap_of(path: Path, text: str) -> dict[str, float]:
+    path.write_text(text)
     data = DataSpec(source="text", path=str(path), context=16, tokenizer={"kind": "byte"})
-    with pytest.raises(DataError, match=r"\d+% of the (validation|test) part's text"):
+    found: dict[str, float] = corpus_report(Path(open_corpus(data, path.parent / "corpora").info.folder))["overlap"]
+    return found
+
+
+def test_the_same_text_in_two_parts_is_seen_where_there_are_no_documents(tmp_path: Path) -> None:
+    rng = random.Random(3)
+    paragraphs = [sentence(rng, 60) for _ in range(40)]
+    assert overlap_of(tmp_path / "twice.txt", "\n\n".join(paragraphs + paragraphs))["val"] > 0.7
+    licence = sentence(rng, 60)
+    lines = [sentence(rng, 8) for _ in range(3000)]
+    assert 0 < max(overlap_of(tmp_path / "b.txt", "\n\n".join([licence, *lines, licence])).values()) < 0.03
+
+
+def test_a_study_on_one_text_in_two_parts_is_refused_before_it_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rng = random.Random(6)
+    rows(tmp_path / "a.csv", [sentence(rng)] * 40)
+    data = "{source: csv, path: a.csv, column: text, context: 16, tokenizer: {kind: byte}}"
+    (tmp_path / "s.yaml").write_text(f"name: s\ntrial: {{data: {data}}}\n")
+    told = CliRunner().invoke(app, ["data", "s.yaml"])
+    assert told.exit_code != 0
+    assert "stands in the training part too" in " ".join(told.output.split())
+    assert CliRunner().invoke(app, ["data", "s.yaml", "--set", "trial.data.overlap=1"]).exit_code == 0
+    refused = CliRunner().invoke(app, ["study", "s.yaml"])
+    assert refused.exit_code != 0
+    assert "data.clean.duplicates: exact" in " ".join(refused.output.split())
+
+
+def test_filters_that_leave_nothing_say_so(tmp_path: Path) -> None:
+    data = rows(tmp_path / "a.csv", [sentence(random.Random(k)) for k in range(20)], clean={"shortest": 9999})
+    with pytest.raises(DataError, match="16 too short"):
         open_corpus(data, tmp_path / "corpora")
+
+
+def test_letters_of_any_script_are_letters(tmp_path: Path) -> None:
+    hindi = "यह हिन्दी में एक साधारण वाक्य है और इसमें कई शब्द हैं "
+    data = rows(tmp_path / "a.csv", [hindi * 3 + str(k) for k in range(20)], clean={"letters": 0.9})
+    assert left_out(data, tmp_path / "corpora") == {}
 
 
 def test_where_nothing_is_asked_for_all_is_as_it_was(tmp_path: Path) -> None:
@@ -199,17 +290,11 @@ def test_a_wrong_setting_is_a_sentence(settings: dict[str, Any], said: str) -> N
         parse(json.dumps({"name": "s", "trial": {"data": settings}}))
 
 
-def test_filters_can_be_searched_and_what_is_judged_by_cannot() -> None:
-    space = "name: s\nspace: {PATH: CHOICE}\nstudy: {metric: METRIC}"
-
-    def read(path: str, choice: str, metric: str) -> None:
-        parse(space.replace("PATH", path).replace("CHOICE", f"{{choice: {choice}}}").replace("METRIC", metric))
-
-    read("data.clean.duplicates", "[keep, exact]", "val_bpb")
-    with pytest.raises(SpecError, match="must be val_bpb"):
-        read("data.clean.duplicates", "[keep, exact]", "val_loss")
-    with pytest.raises(SpecError, match="judged by"):
-        read("data.clean.unicode", "[keep, nfc]", "val_bpb")
+@pytest.mark.parametrize("path", ["data.clean.duplicates", "data.clean.unicode", "data.clean.letters"])
+def test_the_text_is_one_for_all_trials_of_a_study(path: str) -> None:
+    choice = {"data.clean.duplicates": "[keep, exact]", "data.clean.unicode": "[keep, nfc]"}.get(path, "[0.1, 0.2]")
+    with pytest.raises(SpecError, match="one for all its trials"):
+        parse(f"name: s\nspace: {{{path}: {{choice: {choice}}}}}\nstudy: {{metric: val_bpb}}")
 
 
 def test_the_command_tells_of_a_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

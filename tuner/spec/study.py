@@ -18,7 +18,6 @@ from tuner.spec.dimensions.fields import LEAVES, unknown, values_of
 from tuner.spec.dimensions.rules import Rule, rule
 from tuner.spec.dimensions.space import RECIPE, Space
 from tuner.spec.errors import InfeasibleError, Mistake, Mistakes, SpecError, nearest, said, short
-from tuner.spec.parts.data import FILTERS
 from tuner.spec.parts.promotion import PromotionSettings
 from tuner.spec.parts.recipes import RECIPES, bare, over
 from tuner.spec.parts.scalars import Frozen
@@ -165,11 +164,14 @@ def _shown(flat: Mapping[str, Any], path: str) -> str:
 
 
 def _comparable(spec: StudySpec) -> list[Mistake]:
-    if judged := [
-        path for path in spec.space if path.startswith(("data.clean.", "data.documents")) and path not in FILTERS
-    ]:
-        return [Mistake(("space", judged[0]), f"{judged[0]} changes the text that all trials are judged by", key=True)]
-    searched = [path for path in spec.space if path.startswith(("data.tokenizer.", "data.clean."))]
+    told = ("data.clean.", "data.documents", "data.overlap")
+    if changed := [path for path in spec.space if path.startswith(told)]:
+        sentence = (
+            f"{changed[0]} decides which text the study is about, and that is one for all its trials; make a study for "
+            "each, and compare them by val_bpb"
+        )
+        return [Mistake(("space", changed[0]), sentence, key=True)]
+    searched = [path for path in spec.space if path.startswith("data.tokenizer.")]
     if not searched or spec.study.metric == "val_bpb":
         return []
     return [

@@ -73,7 +73,7 @@ class TrialSpec(Frozen):
             del data["strategy"]
         if not self.optim.label_smoothing:
             del data["optim"]["label_smoothing"]
-        for name in ("clean", "mask", "documents", "augment"):
+        for name in ("clean", "mask", "documents", "overlap", "augment"):
             if getattr(self.data, name) == DataSpec.model_fields[name].default:
                 del data["data"][name]
         return data

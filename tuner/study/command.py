@@ -131,7 +131,7 @@ def run_study(
         if not search.left:
             return _already_complete(console, spec, search, folder, uri)
         screen = Screen(spec, console, 0, None)
-        info = prepare_data(spec, RUNS / ".corpora", screen)
+        info = prepare_data(spec, RUNS / ".corpora", screen, search.begun)
         search.hold_text(info.fingerprint)
         if old is not None and not search.begun:
             search = begin_with(console, spec, opened, old, info.fingerprint)

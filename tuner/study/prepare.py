@@ -14,13 +14,16 @@ from tuner.spec.errors import TunerError
 from tuner.spec.records import CorpusInfo, Preparing
 from tuner.spec.study import StudySpec
 from tuner.study.show.screen import Screen
+from tuner.train.text.corpus import corpus_report
+from tuner.train.text.prepare.watch import require_apart
 
 
-def prepare_data(spec: StudySpec, corpora: Path, screen: Screen) -> CorpusInfo:
+def prepare_data(spec: StudySpec, corpora: Path, screen: Screen, begun: bool = False) -> CorpusInfo:
     """Build the corpus of the trial as written, or find it.
 
     Raises:
-        DataError: the text cannot be read, is too short, lacks its column.
+        DataError: the text cannot be read, is too short, lacks its column; its parts are the same text, and no trial
+            has ``begun``.
     """
 
     def heard(work: Preparing) -> None:
@@ -31,6 +34,8 @@ def prepare_data(spec: StudySpec, corpora: Path, screen: Screen) -> CorpusInfo:
     if isinstance(answer, TunerError):
         raise answer
     assert isinstance(answer, CorpusInfo)
+    if not begun:
+        require_apart(corpus_report(Path(answer.folder)).get("overlap", {}), spec.trial.data.overlap)
     train, val, test = (words.count(tokens) for tokens in answer.tokens)
     screen.say(
         f"text: {train} tokens to train on, {val} to validate, {test} kept back for the test; "

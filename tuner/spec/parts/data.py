@@ -31,7 +31,7 @@ class TokenizerSpec(Frozen):
 
 class CleanSpec(Frozen):
     """``unicode`` and ``whitespace`` change the whole text. The rest filters training documents only: what a model is
-    judged by stays as it is, so that trials with other filters can be compared.
+    judged by stays as it is.
     """
 
     unicode: Literal["keep", "nfc", "nfkc"] = "keep"  # one way to write each character; nfkc: also of each look
@@ -67,10 +67,6 @@ class AugmentSpec(Frozen):
     delete: Disturbed = 0.0  # it is left out
 
 
-FILTERS = tuple(f"data.clean.{name}" for name in CleanSpec.model_fields if name not in ("unicode", "whitespace"))
-"""The fields that a study may search: they change what is learned from, never what it is judged by."""
-
-
 _SOURCE_FIELDS = {
     "stdlib": ((), ()),
     "text": (("path",), ("documents",)),
@@ -96,6 +92,7 @@ class DataSpec(Frozen):
     cap: Size | None = None  # hf: read at most so much text; 1 GB if absent
     clean: CleanSpec = CleanSpec()
     mask: tuple[Literal["email", "key"], ...] = ()  # what is taken out of the text: addresses, what looks like a secret
+    overlap: Fraction = 0.02  # share of the text to judge by that may stand in the training part too
     augment: AugmentSpec = AugmentSpec()
     tokenizer: TokenizerSpec = TokenizerSpec()
     context: Annotated[Int, Field(ge=2, le=1_048_576)] = 128

@@ -16,6 +16,7 @@ from tuner.spec.load import load
 from tuner.spec.parts.data import DataSpec
 from tuner.spec.records import CorpusInfo, Preparing
 from tuner.train.text.corpus import corpus_report, open_corpus
+from tuner.train.text.prepare.watch import require_apart
 
 _PARTS = ("training", "validation", "test")
 
@@ -44,6 +45,7 @@ def tell_text(yaml: Path, overrides: list[str], runs: Path, as_json: bool) -> No
     console.print(_table(info, report))
     for sentence in _sentences(data, report):
         console.print(Text(sentence))
+    require_apart(report.get("overlap", {}), data.overlap)
 
 
 def _facts(info: CorpusInfo, report: dict[str, Any]) -> dict[str, Any]:

@@ -295,7 +295,7 @@ class GPT(nn.Module):
             loss = self.loss(ids, targets)
             return loss, loss
         logits = self(ids).float().reshape(-1, self.vocab)
-        loss = minimised = F.cross_entropy(logits, targets.reshape(-1))
+        loss = minimised = F.cross_entropy(logits.detach() if smoothing else logits, targets.reshape(-1))
         if smoothing:
             minimised = F.cross_entropy(logits, targets.reshape(-1), label_smoothing=smoothing)
         return minimised + z_loss * logits.logsumexp(-1).square().mean() if z_loss else minimised, loss

@@ -117,6 +117,8 @@ class GPTModule(nn.Module):
             read, said = (ids[:, 0], ids[:, 1]) if ids.ndim == 3 else (ids[:, :-1], ids[:, 1:])
             with self._autocast():
                 loss, entropy = self._losses(read, said, optim.z_loss, optim.label_smoothing)
+            if ids.ndim == 3:  # where nothing is asked the target is below 0; each place counts the same in every part
+                loss = loss * (said >= 0).float().mean()
             shards.synchronise(self.gpt, part == parts)
             self.backward(loss / parts if parts > 1 else loss, part == parts)
             self.loss_sum.add_(entropy.detach(), alpha=1 / parts)

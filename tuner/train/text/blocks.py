@@ -84,11 +84,14 @@ def passages(blocks: Iterable[str], lines: bool) -> Iterator[str]:
 
 
 def _lines(blocks: Iterable[str]) -> Iterator[str]:
-    carry = ""
+    carry: list[str] = []
     for block in blocks:
-        *whole, carry = (carry + block).split("\n")
-        yield from (line.rstrip("\r") for line in whole)
-    yield carry.rstrip("\r")
+        first, *others = block.split("\n")
+        carry.append(first)
+        for line in others:
+            yield "".join(carry).rstrip("\r")
+            carry = [line]
+    yield "".join(carry).rstrip("\r")
 
 
 def character_start(path: Path, position: int) -> int:

@@ -21,7 +21,7 @@ from tuner.spec.parts.data import DataSpec
 from tuner.spec.records import Preparing
 from tuner.train.text.prepare.clean import cleaned
 from tuner.train.text.prepare.filters import Judgement, judge
-from tuner.train.text.prepare.watch import Watch, require_apart
+from tuner.train.text.prepare.watch import Watch
 from tuner.train.text.source import Source, require_unchanged
 from tuner.train.text.split import Piece, pieces
 from tuner.train.text.tokenizer import BPE_BYTES, Tokenizer, build_tokenizer
@@ -37,7 +37,7 @@ def build(data: DataSpec, source: Source, root: Path, name: str, progress: Progr
     """Make the corpus ``name`` under ``root``: whole or not at all.
 
     Raises:
-        DataError: the source cannot be read, nothing is left of it, or its parts are the same text.
+        DataError: the source cannot be read, or nothing is left of it.
     """
     folder, temporary = root / name, root / f".{name}.{os.getpid()}.building"
     if folder.exists():
@@ -53,7 +53,11 @@ def build(data: DataSpec, source: Source, root: Path, name: str, progress: Progr
         stream = _told(_texts(data, source, judgement), watch)
         counts = _write_tokens(stream, source, tokenizer, dtype, temporary, progress)
         require_unchanged(source)
-        require_apart(watch.overlap(), source.label)
+        if judgement.dropped and not counts.tokens[0]:
+            why = ", ".join(f"{count:,} {reason}" for reason, count in sorted(judgement.why.items()))
+            raise DataError(
+                f"data.clean: its filters leave no training document of {source.label} ({why}); loosen them"
+            )
         info = {
             "fingerprint": name,
             "tokenizer_fingerprint": tokenizer.fingerprint,

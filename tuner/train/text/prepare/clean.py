@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from tuner.spec.parts.data import CleanSpec
 
 _LOCAL = re.compile(r"(?<![\w.+-])[\w.+-]{1,64}\Z")
-_DOMAIN = re.compile(r"(?:[\w-]{1,63}\.){1,4}[A-Za-z]{2,24}(?![\w-])")
+_DOMAIN = re.compile(r"(?:[\w-]{1,63}\.){1,4}[A-Za-z]{2,24}(?![\w(-])")  # a @ b.sum(): not an address
 
 _KEYS: Mapping[str, re.Pattern[str]] = {
     mark: re.compile(f"{rest}(?![A-Za-z0-9_-])")
@@ -22,20 +22,25 @@ _KEYS: Mapping[str, re.Pattern[str]] = {
         ("glpat- xoxa- xoxb- xoxp- xoxr- xoxs-", r"[\w-]{10,255}"),
         ("sk- sk_live_", r"(?=[A-Za-z_-]{0,40}[0-9])[A-Za-z0-9_-]{20,255}"),
         ("hf_ AIza", r"[\w-]{30,255}"),
-        ("eyJ", r"[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}"),
+        ("eyJ", r"[\w-]{10,2000}\.eyJ[\w-]{10,4000}\.[\w-]{10,2000}"),
     )
     for mark in marks.split()
 }
 """What services hand out begins with a mark of theirs, and has a form."""
-_PRIVATE = re.compile(r"[A-Z ]{0,40}PRIVATE KEY-----(?:[\s\S]{1,8000}?-----END [A-Z ]{0,40}PRIVATE KEY-----)?")
+_LINE = re.compile(r"[A-Za-z0-9+/=]{16,80}\s*")  # of what stands between the marks of a private key
+_BEGIN = re.compile(
+    r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----"
+    r"(?:[\s\S]{1,8000}?-----END [A-Z ]{0,40}PRIVATE KEY-----|\s{1,8}(?:[A-Za-z0-9+/=]{16,80}\s{0,8}){0,200})?"
+)
+_END = re.compile(r"-----END [A-Z ]{0,40}PRIVATE KEY-----")
 _NAMES = ("api_key", "api-key", "apikey", "secret", "token", "password", "passwd")
-_NAMED = re.compile(r"[\"']?\s{0,3}[:=]\s{0,3}[\"']([^\s\"']{12,200})(?=[\"'])")
+_NAMED = re.compile(r"[\w-]{0,24}[\"']?\s{0,3}[:=]\s{0,3}[\"']([^\s\"']{12,200})(?=[\"'])")
 
 Span = tuple[int, int]
 
 _RETURNS = re.compile(r"\r\n?")
 _CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u200b\ufeff]")
-_TRAILING = re.compile(r"[^\S\n]+(?=\n)")
+_TRAILING = re.compile(r"(?<![^\S\n])[^\S\n]+(?=\n)")
 _RUNS = re.compile(r"(?<=\S)[^\S\n]{2,}(?=\S)")
 _EMPTY = re.compile(r"\n{3,}")
 
@@ -47,7 +52,7 @@ def cleaned(text: str, clean: CleanSpec, mask: Iterable[str]) -> str:
     if clean.whitespace:
         for pattern, instead in ((_RETURNS, "\n"), (_CONTROLS, ""), (_TRAILING, ""), (_RUNS, " "), (_EMPTY, "\n\n")):
             text = pattern.sub(instead, text)
-    for kind in mask:
+    for kind in sorted(mask):
         text = _masked(text, kind)
     return text
 
@@ -80,18 +85,30 @@ def _keys(text: str) -> list[Span]:
     found = []
     for mark, form in _KEYS.items():
         for at in _places(text, mark):
-            rest = form.match(text, at + len(mark))
-            if rest and not (at and (text[at - 1].isalnum() or text[at - 1] in "_-")):
+            begins = not at or not (text[at - 1].isalnum() or text[at - 1] in "_-")
+            if begins and (rest := form.match(text, at + len(mark))):
                 found.append((at, rest.end()))
     for at in _places(text, "-----BEGIN "):
-        if rest := _PRIVATE.match(text, at + len("-----BEGIN ")):
-            found.append((at, rest.end()))
-    lower = text.lower()
-    for name in _NAMES if len(lower) == len(text) else ():  # a few letters are two in lower case
+        if whole := _BEGIN.match(text, at):
+            found.append(whole.span())
+    for at in _places(text, "-----END "):
+        if end := _END.match(text, at):
+            found.append((_lines_before(text, at), end.end()))
+    lower = text.replace("\u0130", "I").lower()  # the one letter that is two in lower case
+    for name in _NAMES:
         for at in _places(lower, name):
             if rest := _NAMED.match(text, at + len(name)):
                 found.append(rest.span(1))
     return _apart(found)
+
+
+def _lines_before(text: str, at: int) -> int:
+    """Where a key's lines begin that end at ``at``: its first mark may have been in the piece before."""
+    for line in reversed(text[max(0, at - 8000) : at].splitlines(keepends=True)):
+        if not _LINE.fullmatch(line):
+            break
+        at -= len(line)
+    return at
 
 
 def _places(text: str, mark: str) -> Iterator[int]:
@@ -102,10 +119,12 @@ def _places(text: str, mark: str) -> Iterator[int]:
 
 
 def _apart(found: list[Span]) -> list[Span]:
-    """In order, each once: of two that overlap the first."""
+    """In order; those that overlap are one."""
     apart: list[Span] = []
     for start, end in sorted(found):
-        if not apart or start >= apart[-1][1]:
+        if apart and start < apart[-1][1]:
+            apart[-1] = (apart[-1][0], max(end, apart[-1][1]))
+        else:
             apart.append((start, end))
     return apart
 

@@ -5,6 +5,7 @@ Documents in blocks in, the numbers of those left out; what is written lives in 
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -14,12 +15,12 @@ from tuner.spec.parts.data import CleanSpec
 from tuner.train.text.split import Piece
 
 if TYPE_CHECKING:
-    from datasketch import MinHash
+    from datasketch import LeanMinHash, MinHash
 
 _RUN = 5
 """Words in the runs that near duplicates have in common."""
 _HASHES = 64
-"""Of a document's signature: two are said to be alike with a deviation of about 0.05."""
+"""Of a document's signature: how alike two are is known from it with a deviation of about 0.05."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,8 @@ class _Document:
                 self.lines.add(key)
                 self.seen += len(bare)
                 self.letters += sum(map(str.isalpha, bare))
+                if not bare.isascii():  # vowels of many scripts are marks
+                    self.letters += sum(unicodedata.category(one)[0] == "M" for one in bare)
         if self.signature is not None:
             words = text.casefold().split()
             runs = {" ".join(words[k : k + _RUN]).encode() for k in range(max(1, len(words) - _RUN + 1))}
@@ -63,15 +66,15 @@ class Words:
     """A text's words, whatever blanks and capitals they are written with, as one hash."""
 
     def __init__(self) -> None:
-        self._hash = hashlib.blake2b(digest_size=16)
+        self._hash = hashlib.blake2b(digest_size=8)
 
     def add(self, text: str) -> None:
         if words := " ".join(text.split()).casefold():
             self._hash.update(words.encode(errors="surrogatepass") + b" ")
 
     @property
-    def key(self) -> bytes:
-        return self._hash.digest()
+    def key(self) -> int:
+        return int.from_bytes(self._hash.digest(), "little")
 
 
 def judge(pieces: Iterable[Piece], clean: CleanSpec) -> Judgement:
@@ -79,15 +82,15 @@ def judge(pieces: Iterable[Piece], clean: CleanSpec) -> Judgement:
     goes, whichever came first. Memory grows with the number of documents, not with their length.
     """
     alike = _Alike(clean) if clean.duplicates == "near" else None
-    held: set[bytes] = set()
-    known: list[tuple[str | None, bytes, MinHash | None]] = []
+    held: set[int] = set()
+    known: list[tuple[str | None, int, LeanMinHash | None]] = []
     for document in _documents(pieces, alike):
         if document.train:
-            known.append((_refused(document, clean), document.words.key, document.signature))
+            known.append((_refused(document, clean), document.words.key, _lean(document.signature)))
         else:
             held.add(document.words.key)
             if alike is not None:
-                alike.keep(document.signature)
+                alike.keep(_lean(document.signature))
     dropped: dict[int, str] = {}
     for number, (reason, key, signature) in enumerate(known):
         if reason is None and clean.duplicates != "keep":
@@ -128,24 +131,36 @@ def _refused(document: _Document, clean: CleanSpec) -> str | None:
 
 
 class _Alike:
-    """Documents that are nearly there already (MinHash with locality-sensitive hashing, Broder, 1997)."""
+    """Documents that are nearly there already: MinHash (Broder, 1997) finds some, their signatures decide."""
 
     def __init__(self, clean: CleanSpec) -> None:
-        from datasketch import MinHashLSH  # a second to load, and few ask for it
+        from datasketch import MinHash, MinHashLSH  # a second to load, and few ask for it
 
-        self._kept = MinHashLSH(threshold=clean.alike, num_perm=_HASHES)
+        self._alike = clean.alike
+        self._near = MinHashLSH(threshold=clean.alike, num_perm=_HASHES, weights=(0.05, 0.95))  # few may be missed
+        self._kept: list[LeanMinHash] = []
+        self._empty = MinHash(num_perm=_HASHES)
 
     def signature(self) -> MinHash:
-        from datasketch import MinHash
+        return self._empty.copy()  # shares what takes long to make
 
-        return MinHash(num_perm=_HASHES)
-
-    def keep(self, signature: MinHash | None) -> None:
+    def keep(self, signature: LeanMinHash | None) -> None:
         if signature is not None:
-            self._kept.insert(len(self._kept.keys), signature)
+            self._near.insert(len(self._kept), signature)
+            self._kept.append(signature)
 
-    def has(self, signature: MinHash | None) -> bool:
-        return signature is not None and bool(self._kept.query(signature))
+    def has(self, signature: LeanMinHash | None) -> bool:
+        if signature is None:
+            return False
+        return any(signature.jaccard(self._kept[one]) >= self._alike for one in self._near.query(signature))
+
+
+def _lean(signature: MinHash | None) -> LeanMinHash | None:
+    if signature is None:
+        return None
+    from datasketch import LeanMinHash
+
+    return LeanMinHash(signature)
 
 
 def _hash(text: str) -> bytes:
