@@ -93,6 +93,7 @@ class Driver:
     _looked: float = 0.0
     _reckoned: float = -LISTENING
     _began: float = 0.0
+    _roomless: bool = False
     _enough: Enough | None = None
     _condemned: dict[int, str] = field(default_factory=dict)
 
@@ -120,7 +121,7 @@ class Driver:
         self._tidy()  # the driver before may have died before it had
         self._reckon()
         more = self._fill()
-        while self._running or more:
+        while self._running or more or self._without_room():
             for event in self.workers.wait(timeout=0.0 if more else 0.2):
                 self._hear(event.number, event)
             self.search.link_runs(self.tracker.runs())
@@ -141,9 +142,17 @@ class Driver:
         """
         if not self.workers.idle or self._stopping or self._retention.crowded:
             return False
-        if (asked := self._next()) is None:
+        if asked := self._next():
+            self._begin(asked)
+        return asked is not None
+
+    def _without_room(self) -> bool:
+        """Is there work, and nowhere to do it: a cluster whose last node has gone, and may come back?"""
+        if self._stopping or self.workers.idle or not (self._waiting or self.search.left):
             return False
-        self._begin(asked)
+        if not self._roomless:
+            self.watcher.say("no worker is left: the study waits until there is one")
+        self._roomless = True
         return True
 
     def _next(self) -> Asked | None:
@@ -293,9 +302,8 @@ class Driver:
             outcome = replace(outcome, checkpoint=str(folder))
         if outcome.state is not State.INTERRUPTED:
             self._remember(running.asked, outcome, running.started, running.spec.as_data())
-            self._close(
-                running.asked, outcome, running.value if outcome.state is State.COMPLETE else None, running.spent
-            )
+            value = running.value if outcome.state is State.COMPLETE else None
+            self._close(running.asked, outcome, value, running.spent)
             return
         if running.started:
             self.tracker.finish(number, outcome, {})
@@ -336,9 +344,8 @@ class Driver:
         if self._stopping or number in self._condemned:
             self._ended(number, Outcome(State.INTERRUPTED, reason))
         elif running.refined or finer_parts is None:
-            self._ended(
-                number, Outcome(State.INFEASIBLE, f"{reason}, in {parts} micro-batch{'es' * (parts > 1)} a step")
-            )
+            reason = f"{reason}, in {parts} micro-batch{'es' * (parts > 1)} a step"
+            self._ended(number, Outcome(State.INFEASIBLE, reason))
         else:
             running.refined, running.parts = True, finer_parts
             self.watcher.say(f"trial {number}: {reason}; it is tried once more, in {finer_parts} micro-batches a step.")
@@ -369,6 +376,7 @@ class Driver:
         if self._stopping or self.clock() - self._listened < LISTENING:
             return
         self._listened = self.clock()
+        self.search.outage.renew()  # the study's lock may be lost while the store itself is well
         for request in self.search.requests():
             match request.wish:
                 case Wish.STOP:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, TypeVar, cast
@@ -72,6 +72,13 @@ def _guarded(method: F) -> F:
     return cast(F, call)
 
 
+def _ungiven(spec: StudySpec, trials: Sequence[FrozenTrial]) -> list[dict[str, Value]]:
+    """The points of the grid that no trial has yet; a repeat is none."""
+    searched = [trial for trial in trials if REPEAT not in trial.user_attrs]
+    given = [trial.system_attrs.get("fixed_params") or trial.params for trial in searched]
+    return [point for point in grid_points(spec) if point not in given]
+
+
 @dataclass(frozen=True)
 class Asked:
     """A trial that may run: its number and its point; ``seed`` where it repeats another's settings with a new one."""
@@ -109,7 +116,7 @@ class Search:
         hold_identity(self._study, spec, fresh=not trials)
         if isinstance(pruner, HyperbandPruner):
             pruner._try_initialization(self._study)  # else the first asks of a new process see no brackets
-        self._grid = grid_points(spec) if spec.study.sampler == "grid" else None
+        self._grid = _ungiven(spec, trials) if spec.study.sampler == "grid" else None
         self._queued = sum(1 for t in trials if t.state is TrialState.WAITING)
         self._asked = len(trials) - self._queued
         self._runs = {t.number: str(t.user_attrs["mlflow_run"]) for t in trials if "mlflow_run" in t.user_attrs}
@@ -119,6 +126,7 @@ class Search:
         self.spent = sum(1 for t in trials if t.state.is_finished() and not FREE & set(t.user_attrs))
 
     @property
+    @_guarded
     def origin(self) -> Origin:
         """Which study this is, and which of its copies."""
         return origin_of(self._study)
@@ -141,7 +149,7 @@ class Search:
     @property
     def exhausted(self) -> bool:
         """A grid has no point left that was never asked."""
-        return self._grid is not None and self._asked >= len(self._grid)
+        return self._grid is not None and not self._grid and not self._queued
 
     @property
     def left(self) -> bool:
@@ -187,8 +195,8 @@ class Search:
             number = self._asked
             if self._queued:  # a driver died between the two steps below
                 self._queued -= 1
-            elif self._grid is not None:
-                self._study.enqueue_trial(dict(self._grid[number]))
+            elif self._grid:
+                self._study.enqueue_trial(dict(self._grid[0]))
             elif number == 0 and (guess := first_guess(self.spec)) is not None:
                 self._study.enqueue_trial(dict(guess))
             trial = self._study.ask()
@@ -237,6 +245,8 @@ class Search:
         self._unsure = trial.number > self._asked
         self._asked = max(self._asked, trial.number + 1)
         self._open[trial.number] = trial._trial_id
+        if self._grid and asked.seed is None:
+            self._grid = [point for point in self._grid if point != asked.point]
         return asked
 
     def _wanted(self, stopped: bool) -> list[Wanted]:

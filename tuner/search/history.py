@@ -7,7 +7,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -247,11 +247,11 @@ def _renewed(
     runs = {key: value for key, value in attributes.items() if key.startswith(LATE_RUN)}
     old = known or _Reading(mark, {}, {}, {}, StudyRecord(name, {}, ()))
     changed = {trial._trial_id: trial for trial in newer if old.trials.get(trial._trial_id) != trial}
-    trials = {**old.trials, **changed}
+    trials = {**old.trials, **{trial._trial_id: trial for trial in newer}}
     if linked := {key for key, _ in runs.items() ^ old.runs.items()}:
         changed |= {id_: trial for id_, trial in trials.items() if f"{LATE_RUN}{trial.number}" in linked}
     if not changed and attributes["spec"] == old.record.spec:
-        return old
+        return old if trials.keys() == old.trials.keys() and not newer else replace(old, trials=trials)
     records = {id_: _record(trial, runs.get(f"{LATE_RUN}{trial.number}")) for id_, trial in changed.items()}
     records = {**old.records, **records}
     ordered = tuple(sorted(records.values(), key=lambda record: record.number))

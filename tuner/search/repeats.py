@@ -71,7 +71,9 @@ def families(record: StudyRecord) -> dict[str, dict[str, float]]:
 
 
 def seed_of(record: StudyRecord, trial: TrialRecord) -> str:
-    """As its point says, else its facts, else as the study has it for all."""
+    """As its point says, else its facts, else as the study has it for all; of a repeat as its facts say."""
+    if REPEAT in trial.facts and SEED in trial.facts:  # its point has the seed of the one that it repeats
+        return str(trial.facts[SEED])
     return str(trial.point.get(SEED, trial.facts.get(SEED, record.spec["trial"]["seed"])))
 
 

@@ -85,7 +85,8 @@ class ForecastPruner(BasePruner):
         if not self._complete:
             return False
         # with a second objective it has to beat only what is no larger
-        rivals = self._values[(self._sizes <= 1.01 * np.array(self._size(trial.params))).all(1)]
+        slack = 1.0 if self._spec.study.against == "latency_ms" else 1.01
+        rivals = self._values[(self._sizes <= slack * np.array(self._size(trial.params))).all(1)]
         if not len(rivals):
             return False
         end = self._forecasts.of(trial.intermediate_values, self._past.axes.encode(trial.params))

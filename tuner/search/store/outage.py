@@ -41,7 +41,7 @@ class Outage:
         """What ``action`` gives, once the store has taken it; it is done again where the store was away.
 
         Raises:
-            StoreError: the store refuses, or stays away; ``what`` says what it is.
+            StoreError: the store refuses, stays away, or another program has changed it; ``what`` says what it is.
         """
         while True:
             try:
@@ -52,6 +52,11 @@ class Outage:
                         f"{what} refused: {cause_of(error)}. Nothing finished is lost; mend the cause and run the "
                         "same command again."
                     ) from error
+            except optuna.exceptions.UpdateFinishedTrialError as error:
+                raise StoreError(
+                    f"{what} was changed by another program while this driver had the study ({error}); end that one, "
+                    "and run the same command again."
+                ) from error
             else:
                 self._over()
                 return result

@@ -25,7 +25,7 @@ class Batch:
         self._rows: dict[Any, list[dict[str, Any]]] = defaultdict(list)
         self._changes: list[tuple[Any, dict[str, Any], dict[str, Any]]] = []
         self._ends: list[tuple[int, TrialState, datetime]] = []
-        self._study: dict[tuple[int, str], str] = {}
+        self._study: dict[tuple[Any, int, str], Any] = {}
 
     def parameter(self, trial: int, name: str, value: float, distribution: BaseDistribution) -> None:
         key = {"trial_id": trial, "param_name": name}
@@ -58,7 +58,16 @@ class Batch:
 
     def study_fact(self, study: int, key: str, value: Any) -> None:
         """A user attribute of the study."""
-        self._study[study, key] = json.dumps(value)
+        self._study[models.StudyUserAttributeModel, study, key] = value
+
+    def study_mark(self, study: int, key: str, value: Any) -> None:
+        """A system attribute of the study."""
+        self._study[models.StudySystemAttributeModel, study, key] = value
+
+    def marks_of(self, study: int) -> dict[str, Any]:
+        """The system attributes of a study that are to be written."""
+        mine = (models.StudySystemAttributeModel, study)
+        return {key: value for (model, of, key), value in self._study.items() if (model, of) == mine}
 
     def _set(self, model: Any, key: Mapping[str, Any], row: Mapping[str, Any], known: bool) -> None:
         if known:
@@ -80,11 +89,11 @@ class Batch:
             session.execute(sqlalchemy.insert(model), rows)
         for model, key, row in self._changes:
             session.execute(sqlalchemy.update(model).filter_by(**key).values(**row))
-        for (study, name), text in self._study.items():
-            facts, place = models.StudyUserAttributeModel, {"study_id": study, "key": name}
-            change = sqlalchemy.update(facts).filter_by(**place).values(value_json=text)
+        for (model, study, name), value in self._study.items():
+            place, text = {"study_id": study, "key": name}, json.dumps(value)
+            change = sqlalchemy.update(model).filter_by(**place).values(value_json=text)
             if not session.connection().execute(change).rowcount:
-                session.execute(sqlalchemy.insert(facts), [{**place, "value_json": text}])
+                session.execute(sqlalchemy.insert(model), [{**place, "value_json": text}])
         for number, state, moment in self._ends:
             trial = models.TrialModel.find_or_raise_by_id(number, session, for_update=True)
             if trial.state.is_finished():

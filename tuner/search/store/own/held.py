@@ -14,6 +14,7 @@ from typing import Any
 from optuna.distributions import BaseDistribution, check_distribution_compatibility
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.storages._cached_storage import _CachedStorage, _StudyInfo
+from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
 
 from tuner.search.store.own.batch import Batch
@@ -75,12 +76,16 @@ class Held(_CachedStorage):
         return copy.deepcopy(trials) if deepcopy else trials
 
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
-        trial_id = super().create_new_trial(study_id, template_trial)
-        if study_id in self._newest:
-            if template_trial is None and trial_id == self._newest[study_id] + 1:
-                self._newest[study_id] = trial_id
-            else:  # ids in between may be others' trials
-                self._read_trials_from_remote_storage(study_id)
+        """One try, where Optuna makes five: of an answer that was lost it would make another trial."""
+        backend = self._backend
+        try:
+            with backend.scoped_session() as session, session.begin():
+                models.StudyModel.find_or_raise_by_id(study_id, session, for_update=True)
+                trial_id = int(backend._get_prepared_new_trial(study_id, template_trial, session).trial_id)
+            self._read_trials_from_remote_storage(study_id)
+        except BaseException:
+            self._newest.clear()
+            raise
         return trial_id
 
     def _of(self, trial_id: int) -> tuple[_StudyInfo, FrozenTrial]:
@@ -162,6 +167,16 @@ class Held(_CachedStorage):
             super().set_study_user_attr(study_id, key, value)
         else:
             self._batch.study_fact(study_id, key, value)
+
+    def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
+        if self._batch is None:
+            super().set_study_system_attr(study_id, key, value)
+        else:
+            self._batch.study_mark(study_id, key, value)
+
+    def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
+        pending = {} if self._batch is None else self._batch.marks_of(study_id)
+        return {**super().get_study_system_attrs(study_id), **pending}
 
 
 def held(storage: BaseStorage) -> BaseStorage:
