@@ -241,7 +241,7 @@ class Search:
 
     def _opened(self, trial: Trial, asked: Asked) -> Asked:
         """Remember a trial whose point is in the store whole."""
-        # numbers in between: others have enqueued, or Optuna itself asked twice because an answer was lost
+        # numbers in between: others have enqueued
         self._unsure = trial.number > self._asked
         self._asked = max(self._asked, trial.number + 1)
         self._open[trial.number] = trial._trial_id

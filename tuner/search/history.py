@@ -251,7 +251,7 @@ def _renewed(
     if linked := {key for key, _ in runs.items() ^ old.runs.items()}:
         changed |= {id_: trial for id_, trial in trials.items() if f"{LATE_RUN}{trial.number}" in linked}
     if not changed and attributes["spec"] == old.record.spec:
-        return old if trials.keys() == old.trials.keys() and not newer else replace(old, trials=trials)
+        return replace(old, trials=trials) if newer else old
     records = {id_: _record(trial, runs.get(f"{LATE_RUN}{trial.number}")) for id_, trial in changed.items()}
     records = {**old.records, **records}
     ordered = tuple(sorted(records.values(), key=lambda record: record.number))

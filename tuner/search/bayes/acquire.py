@@ -29,9 +29,9 @@ def evidence(history: Sequence[Seen], last: int) -> tuple[Array, Array, Array]:
     complete = [seen for seen in history if seen.ending == "complete" and seen.value is not None]
     forecasts = Forecasts([(seen.row, seen.curve) for seen in complete], last)
     told = [seen for seen in history if seen.ending in ("complete", "pruned", "bad")]
-    newest = told if len(told) <= REMEMBERED else told[-REMEMBERED // 2 :]
-    kept = complete
+    newest, kept = told, complete
     if len(told) > REMEMBERED:
+        newest = told[-REMEMBERED // 2 :]
         best = sorted(complete, key=lambda seen: seen.value or 0.0)[: REMEMBERED // 2]
         chosen = {id(seen) for seen in (*best, *newest)}
         kept = [seen for seen in complete if id(seen) in chosen]

@@ -120,6 +120,5 @@ class DataSpec(Frozen):
     @property
     def prepared(self) -> list[object]:
         """What is done to the text, for its fingerprint; empty where nothing is, as before there was anything."""
-        done = {"clean": self.clean, "documents": self.documents}
-        said = self.model_dump(mode="json", include=set(done), exclude_defaults=True)
+        said = self.model_dump(mode="json", include={"clean", "documents"}, exclude_defaults=True)
         return [said, sorted(self.mask)] if said or self.mask else []

@@ -88,8 +88,8 @@ class Axes:
         if self._deciding and len(rows):  # whatever agrees in what decides has the same dimensions
             _, first, which = np.unique(rows[:, self._deciding], axis=0, return_index=True, return_inverse=True)
             for group, example in enumerate(first):
-                absent = [path for path in self._axes if path not in self.decode(rows[example])]
-                for path in absent:
+                point = self.decode(rows[example])
+                for path in self._axes.keys() - point.keys():
                     active[path][which.reshape(-1) == group] = False
             for path, axis in self._axes.items():
                 rows[~active[path], axis.columns] = INACTIVE

@@ -1,5 +1,5 @@
 """Which training documents nobody learns from: too short or long, mostly signs, mostly repeated, or there already.
-Documents in blocks in, the numbers of those left out; what is written lives in corpus.py.
+Documents in blocks in, the numbers of those left out; what is written lives in build.py.
 """
 
 from __future__ import annotations
@@ -94,11 +94,12 @@ def judge(pieces: Iterable[Piece], clean: CleanSpec) -> Judgement:
     dropped: dict[int, str] = {}
     for number, (reason, key, signature) in enumerate(known):
         if reason is None and clean.duplicates != "keep":
-            reason = "duplicate" if key in held else None
-            if reason is None and alike is not None:
-                reason = "near duplicate" if alike.has(signature) else None
-                if reason is None:
-                    alike.keep(signature)
+            if key in held:
+                reason = "duplicate"
+            elif alike is not None and alike.has(signature):
+                reason = "near duplicate"
+            elif alike is not None:
+                alike.keep(signature)
             held.add(key)
         if reason is not None:
             dropped[number] = reason
