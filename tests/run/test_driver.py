@@ -15,7 +15,7 @@ from tuner.run.driver import Driver, Ending
 from tuner.run.fitting import Fitting
 from tuner.run.hands.fake import FakeWorkers
 from tuner.run.hands.link import Exhausted, Message, TrialJob
-from tuner.run.hands.workers import Died
+from tuner.run.hands.workers import Died, Event
 from tuner.search.asktell import Search
 from tuner.search.store.address import MEMORY_URL
 from tuner.search.store.storage import open_storage
@@ -93,6 +93,27 @@ def test_trials_is_a_total(tmp_path: Path) -> None:
     assert len(driver.search.record().trials) == 5
     build(tmp_path, storage, **{"study.trials": 8}).run()
     assert len(driver.search.record().trials) == 8
+
+
+class Vanishing(FakeWorkers):
+    """A cluster whose last node leaves whenever nothing runs, and comes back after it was waited for ten times."""
+
+    waited = 0
+
+    @property
+    def idle(self) -> int:
+        return super().idle if self._stories or self.waited % 10 == 9 else 0
+
+    def wait(self, timeout: float) -> list[Event]:
+        self.waited += 1
+        return super().wait(timeout)
+
+
+def test_a_study_whose_last_node_has_gone_waits_for_another(tmp_path: Path) -> None:
+    driver = build(tmp_path, hands=Vanishing(1), **{"study.trials": 4})
+    assert driver.run() is Ending.COMPLETE
+    assert driver.search.spent == 4
+    assert any("waits until there is one" in sentence for sentence in log(driver).sentences)
 
 
 class Dying(FakeWorkers):

@@ -49,6 +49,15 @@ def test_the_best_settings_run_again_with_other_seeds_and_the_whole_budget(tmp_p
     assert len(nominate(record, choose(record, None)).values) == 3
 
 
+def test_repeats_of_a_study_that_searches_the_seed_come_to_an_end(tmp_path: Path) -> None:
+    text = YAML.replace("space:", "space:\n  seed: {int: [1, 9]}")
+    driver = build(tmp_path, hands=SimulatedWorkers(2), text=text, **{**AGAIN, "study.repeats": "{top: 1, seeds: 3}"})
+    assert driver.run() is Ending.COMPLETE
+    again = [trial for trial in driver.search.record().trials if REPEAT in trial.facts]
+    assert 1 <= len(again) <= 2
+    assert len({trial.facts["seed"] for trial in again}) == len(again)
+
+
 def test_repeats_wait_until_the_search_has_ended_and_are_asked_for_later_too(tmp_path: Path) -> None:
     storage = open_storage(MEMORY_URL)
     build(tmp_path, storage, SimulatedWorkers(3), **{"study.trials": 8}).run()

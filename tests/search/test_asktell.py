@@ -7,12 +7,14 @@ from typing import Any, get_args
 
 import pytest
 from optuna.trial import Trial
+from sqlalchemy.engine.default import DefaultDialect
 
 from tuner.search import asktell
 from tuner.search.asktell import Search
 from tuner.search.kinds.pruners import PRUNERS
 from tuner.search.kinds.samplers import SAMPLERS, grid_points
 from tuner.search.kinds.suggest import suggest
+from tuner.search.store import outage
 from tuner.search.store.address import MEMORY_URL
 from tuner.search.store.storage import open_storage
 from tuner.spec.dimensions.dimension import Dimension
@@ -187,6 +189,44 @@ def test_a_grid_misses_and_doubles_nothing_when_a_driver_dies_between_queue_and_
     while not search.exhausted:
         search.ask()
     assert sorted(str(trial.point["model.depth"]) for trial in search.record().trials) == ["1", "2", "3", "4"]
+
+
+def test_a_grid_goes_on_where_it_was_though_repeats_came_in_between() -> None:
+    text = (
+        "name: g\nspace: {model.depth: {int: [1, 5]}}\nstudy: {sampler: grid, trials: 2, repeats: {top: 1, seeds: 3}}"
+    )
+    storage = open_storage(MEMORY_URL)
+    search = Search(parse(text), storage)
+    while search.left:
+        asked = search.ask() if search.searching else search.ask_again()
+        assert asked is not None
+        search.tell(asked.number, Outcome(State.COMPLETE), 1.0)
+    again = Search(parse(text.replace("trials: 2", "trials: 5")), storage)
+    points = []
+    while not again.exhausted:
+        points.append(again.ask().point["model.depth"])
+    assert points == [3, 4, 5]
+
+
+def test_an_answer_lost_while_a_point_is_queued_queues_it_once(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each commit of a whole grid in turn is done, and its answer lost."""
+    monkeypatch.setattr(outage, "_PAUSE", 0.0)
+    real, spec = DefaultDialect.do_commit, parse("name: g\nspace: {model.depth: {int: [1, 4]}}\nstudy: {sampler: grid}")
+    storage = open_storage(url, create=True)
+    for lost in range(1, 9):
+        search, commits = Search(spec.model_copy(update={"name": f"g{lost}"}), storage), [0]
+
+        def losing(self: Any, connection: Any, commits: list[int] = commits, lost: int = lost) -> None:
+            real(self, connection)
+            commits[0] += 1
+            if commits[0] == lost:
+                raise self.loaded_dbapi.OperationalError("database is locked")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(DefaultDialect, "do_commit", losing)
+            while not search.exhausted:
+                search.ask()
+        assert sorted(str(trial.point["model.depth"]) for trial in search.record().trials) == ["1", "2", "3", "4"], lost
 
 
 def test_a_trial_without_its_values_gets_those_it_would_have_had(url: str) -> None:
