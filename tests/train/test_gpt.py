@@ -40,6 +40,8 @@ OTHERS: list[dict[str, Any]] = [
     {"heads": 4, "kv_heads": 1},
     {"heads": 4, "kv_heads": 2, "activation": "swiglu"},
     {"vocab_multiple": 64},
+    {"bias": True},
+    {"bias": True, "norm": "layer", "activation": "swiglu", "heads": 4, "kv_heads": 2},
     {"vocab_multiple": 64, "head": "tied"},
 ]
 

@@ -98,19 +98,20 @@ def champion(model: Model, storage: Storage = None, tracking: Tracking = None, a
 
 
 def export(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="MODEL, MODEL@alias or MODEL:version")],
+    model: Found,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="a new or empty folder")],
+    gpt2: Annotated[bool, typer.Option("--gpt2", help="as a GPT-2 in Hugging Face's format, for transformers")] = False,
     storage: Storage = None,
     tracking: Tracking = None,
 ) -> None:
-    """Write a registered model to a plain folder: weights, tokenizer, spec, card."""
+    """Write a model to a plain folder: weights, tokenizer, spec, card; or as a GPT-2 for transformers."""
     from rich.console import Console
 
     from tuner.ship.commands import run_export
     from tuner.ship.desk import open_desk
 
     with errors_as_sentences():
-        run_export(Console(), open_desk(storage, tracking, None, model), model, folder)
+        run_export(Console(), open_desk(storage, tracking, None, model), model, folder, gpt2)
 
 
 def generate(

@@ -17,6 +17,8 @@ from rich.text import Text
 
 from tuner.promotion.gates import Answer, Result
 from tuner.promotion.ledger import Entry, Stage
+from tuner.promotion.package.folder import MANIFEST, verify
+from tuner.promotion.package.named import located
 from tuner.promotion.promote import Desk, consider, promote, rollback, way_back
 from tuner.promotion.truth import CHAMPION, announced, complaints, named
 from tuner.spec.errors import PromotionError
@@ -145,19 +147,39 @@ def print_champion(console: Console, desk: Desk, model: str, as_json: bool) -> N
     _complain(console, desk, model, history)
 
 
-def run_export(console: Console, desk: Desk, model: str, folder: Path) -> None:
-    """Write a registered model (``name``, ``name@alias``, ``name/version``) to a plain folder.
+def run_export(console: Console, desk: Desk, name: str, folder: Path, as_gpt2: bool = False) -> None:
+    """Write the model called ``name`` to a plain folder, or as a GPT-2 in Hugging Face's format.
 
     Raises:
         PromotionError: there is no such model, or the folder has files.
+        CheckpointError: it is damaged, or no GPT-2.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise PromotionError(f"{folder}: expected a new or empty folder.")
-    name, version = desk.registry.find(model)
-    with tempfile.TemporaryDirectory(prefix="tuner-export-") as place:
-        shutil.copytree(desk.registry.fetch(name, version, Path(place)), folder, dirs_exist_ok=True)
-    sentence = f"{name} version {version} is in {folder}; try: tuner generate {folder} --prompt ..."
-    console.print(Text(sentence), soft_wrap=True)
+    with (
+        located(desk.store, desk.registry, name) as found,
+        tempfile.TemporaryDirectory(prefix="tuner-export-") as place,
+    ):
+        plain = _plain(found, desk.corpora, Path(place) / "model")
+        if as_gpt2:
+            from tuner.train.use.gpt2 import write_gpt2
+
+            write_gpt2(plain, folder)
+        else:
+            shutil.copytree(plain, folder, dirs_exist_ok=True)
+    use = f"transformers.GPT2LMHeadModel.from_pretrained({str(folder)!r})" if as_gpt2 else f"tuner generate {folder}"
+    console.print(Text(f"{name} is in {folder}; try: {use}"), soft_wrap=True)
+
+
+def _plain(folder: Path, corpora: Path, into: Path) -> Path:
+    """The plain model folder of what is in ``folder``: itself, or what is made of it in ``into``."""
+    if (folder / MANIFEST).exists() and any(folder.glob("tokenizer*.json")):
+        verify(folder)
+        return folder
+    from tuner.train.use.adopt import write_plain
+
+    write_plain(folder, corpora, into)
+    return into
 
 
 def print_gates(console: Console, answers: Sequence[Answer]) -> None:

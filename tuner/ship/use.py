@@ -7,9 +7,7 @@ from __future__ import annotations
 import io
 import json
 import os
-import re
 import sys
-import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,11 +16,9 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 from rich.console import Console
 
-from tuner.promotion.candidate import choose
+from tuner.promotion.package.named import located
 from tuner.promotion.promote import Desk
-from tuner.search.history import read_study
-from tuner.search.store.storage import open_storage
-from tuner.spec.errors import CheckpointError, DataError, SpecError
+from tuner.spec.errors import DataError, SpecError
 from tuner.spec.parts.sampling import Sampling
 
 if TYPE_CHECKING:
@@ -36,28 +32,10 @@ def opened(desk: Desk, name: str) -> Generator[Trained]:
     Raises:
         TunerError: there is no such thing, or it is damaged.
     """
-    from tuner.train.use.trained import load_checkpoint, load_model
+    from tuner.train.use.adopt import load_any
 
-    if Path(name).is_dir():
-        plain = any(Path(name).glob("tokenizer*.json"))
-        yield load_model(Path(name)) if plain else load_checkpoint(Path(name), desk.corpora)
-    elif match := re.fullmatch(r"(.+)/(\d+)", name):
-        yield load_checkpoint(_checkpoint(desk, match[1], int(match[2])), desk.corpora)
-    else:
-        model, version = desk.registry.find(name)
-        with tempfile.TemporaryDirectory(prefix="tuner-model-") as place:
-            yield load_model(desk.registry.fetch(model, version, Path(place)))
-
-
-def _checkpoint(desk: Desk, study: str, number: int) -> Path:
-    trial = choose(read_study(open_storage(desk.store), study), number)
-    folder = trial.facts.get("checkpoint")
-    if not isinstance(folder, str) or not Path(folder).is_dir():
-        raise CheckpointError(
-            f"trial {number} of '{study}' has no checkpoint on this disk; study.keep says how many of the best keep "
-            "theirs, and paths are from the folder that the study ran in."
-        )
-    return Path(folder)
+    with located(desk.store, desk.registry, name) as folder:
+        yield load_any(folder, desk.corpora)
 
 
 def sampling(**settings: float | None) -> Sampling:

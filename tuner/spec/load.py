@@ -4,7 +4,7 @@ Only reading, wording and writing back; which values are right is decided by the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args, get_origin
@@ -26,19 +26,26 @@ from tuner.spec.document import (
 )
 from tuner.spec.errors import Mistakes, SpecError, nearest, said, short
 from tuner.spec.parts.recipes import bare
+from tuner.spec.records import Ancestor
 from tuner.spec.study import StudySpec, lean
 
+Ancestry = Callable[[StudySpec], Ancestor]
+"""Finds the trained model that a study's ``trial.init.source`` names, or raises a TunerError."""
 
-def load(path: str | Path, overrides: Sequence[str] = ()) -> StudySpec:
-    """The study in a YAML file, with ``PATH=VALUE`` overrides applied.
+
+def load(path: str | Path, overrides: Sequence[str] = (), ancestry: Ancestry | None = None) -> StudySpec:
+    """The study in a YAML file, with ``PATH=VALUE`` overrides applied. Where its trials begin with a trained model and
+    there is ``ancestry``, they have that one's shape and vocabulary.
 
     Raises:
         SpecError: with file, line and column, for any mistake; nothing was created.
     """
-    return parse(_read_file(Path(path)), str(path), overrides)
+    return parse(_read_file(Path(path)), str(path), overrides, ancestry)
 
 
-def parse(text: str, source: str = "<text>", overrides: Sequence[str] = ()) -> StudySpec:
+def parse(
+    text: str, source: str = "<text>", overrides: Sequence[str] = (), ancestry: Ancestry | None = None
+) -> StudySpec:
     """The study in a YAML text; ``source`` names it in errors.
 
     Raises:
@@ -47,9 +54,44 @@ def parse(text: str, source: str = "<text>", overrides: Sequence[str] = ()) -> S
     document = override(read(text, source), overrides)
     _ask_fixed(document, overrides)
     try:
-        return StudySpec.model_validate(document.tree)
+        spec = StudySpec.model_validate(document.tree)
+        if ancestry is None or spec.trial.init.source is None:
+            return spec
+        return _inheriting(document, spec, ancestry(spec))
     except ValidationError as error:
         raise SpecError(_sentence(document, error)) from None
+
+
+def _inheriting(document: Document, spec: StudySpec, ancestor: Ancestor) -> StudySpec:
+    """The study with what the weights of its ancestor decide; what is written besides may not contradict it."""
+    trial, name = spec.trial.model_dump(), spec.trial.init.source
+    data = trial["data"]
+    own = {"dropout": spec.trial.model.dropout}
+    decided = {("model", field): value for field, value in ancestor.model.items() if field not in own}
+    decided |= {
+        ("data", "tokenizer"): {"kind": "file", "vocab": None, "path": f"{ancestor.folder}/{ancestor.tokenizer}"}
+    }
+    decided |= {("init", "sha256"): ancestor.sha256, ("init", "folder"): ancestor.folder}
+    if not _written(document, ("data", "context")):
+        data["context"] = ancestor.context
+    if ancestor.model["positions"] == "learned" and data["context"] > ancestor.context:
+        place = document.place(("trial", "data", "context"))
+        raise SpecError(f"{place}: data.context is {data['context']}, and {name} has {ancestor.context} positions.")
+    for (section, field), value in decided.items():
+        if _written(document, (section, field)) and trial[section][field] != value:
+            place = document.place(("trial", section, field), key=True)
+            was = "" if isinstance(value, dict) else f", where it is {said(value)}"
+            raise SpecError(f"{place}: {section}.{field} is decided by the weights of {name}{was}; remove it here.")
+        trial[section][field] = value
+    return StudySpec.model_validate({**spec.model_dump(), "trial": trial})
+
+
+def _written(document: Document, where: Where) -> bool:
+    try:
+        document.find(("trial", *where))
+    except KeyError:
+        return False
+    return True
 
 
 def dump(spec: StudySpec) -> str:

@@ -125,6 +125,19 @@ class CorpusInfo:
 
 
 @dataclass(frozen=True)
+class Ancestor:
+    """A trained model that trials begin with: its copy in ``folder``, the sha256 of its weights, its ModelSpec as data,
+    its context, and the file of its tokenizer in the folder.
+    """
+
+    folder: str
+    sha256: str
+    model: Mapping[str, Any]
+    context: int
+    tokenizer: str
+
+
+@dataclass(frozen=True)
 class Evidence:
     """What looking at a checkpoint showed; ``failures`` has a sentence for each question without an answer.
 

@@ -70,7 +70,9 @@ class StudySpec(Frozen):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        found = [*_comparable(self), *_samplable(self), *_guessable(self), *_asleep(self)] or [*_impossible(self)]
+        found = [*_comparable(self), *_inherited(self), *_samplable(self), *_guessable(self), *_asleep(self)] or [
+            *_impossible(self)
+        ]
         if found:
             raise Mistakes(found)
         return self
@@ -181,6 +183,21 @@ def _comparable(spec: StudySpec) -> list[Mistake]:
             "text in two tokenizers, only bits a byte are comparable",
             key=True,
         )
+    ]
+
+
+def _inherited(spec: StudySpec) -> list[Mistake]:
+    """Weights that were trained have a shape and a vocabulary."""
+    if spec.trial.init.source is None:
+        return []
+    fixed = ("model.", "data.tokenizer.", "init.source", "init.sha256", "init.folder", RECIPE)
+    learned = ("data.context",) if spec.trial.model.positions == "learned" else ()
+    return [
+        Mistake(
+            ("space", path), f"the trials begin with {spec.trial.init.source}, which decides it; remove it", key=True
+        )
+        for path in spec.space
+        if path.startswith((*fixed, *learned)) and path != "model.dropout"
     ]
 
 

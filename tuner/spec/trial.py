@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from tuner.spec.budget import Budget
 from tuner.spec.parts.data import DataSpec
-from tuner.spec.parts.model import ModelSpec
+from tuner.spec.parts.model import InitSpec, ModelSpec
 from tuner.spec.parts.optim import OptimSpec
 from tuner.spec.parts.recipes import RECIPES, beneath
 from tuner.spec.parts.scalars import BudgetField, Count, Frozen, Int, digest
@@ -22,6 +22,7 @@ class TrialSpec(Frozen):
     recipe: Literal["modern", "classic"] = "modern"  # what fills the fields of model and optim that are not written
     data: DataSpec = DataSpec()
     model: ModelSpec = ModelSpec()
+    init: InitSpec = InitSpec()  # or the source alone
     optim: OptimSpec = OptimSpec()
     batch: Count = 16  # sequences an optimizer step
     accumulate: Literal["auto"] | Count = (
@@ -37,7 +38,11 @@ class TrialSpec(Frozen):
     @model_validator(mode="before")
     @classmethod
     def _fill(cls, data: Any) -> Any:
-        recipe = data.get("recipe") if isinstance(data, dict) else None
+        if not isinstance(data, dict):
+            return data
+        if isinstance(source := data.get("init"), str):
+            data = {**data, "init": {"source": source}}
+        recipe = data.get("recipe")
         return beneath(data, recipe) if isinstance(recipe, str) and recipe in RECIPES else data
 
     @model_validator(mode="after")
@@ -46,7 +51,11 @@ class TrialSpec(Frozen):
             raise ValueError(f"batch {self.batch} does not divide into {self.accumulate} micro-batches")
         if self.batch % (self.devices * (1 if self.accumulate == "auto" else self.accumulate)):
             raise ValueError(f"batch {self.batch} does not divide into {self.devices} devices' shares of micro-batches")
+        if self.init.freeze > self.model.depth:
+            raise ValueError(f"init.freeze is {self.init.freeze}, and the model has {self.model.depth} layers")
         if self.strategy == "fsdp":
+            if self.init.lora.rank is not None:
+                raise ValueError("strategy fsdp with init.lora is not supported; adapters take little memory, use ddp")
             if self.devices == 1:
                 raise ValueError("strategy fsdp shares a model among devices, and devices is 1")
             if self.compile is True:
@@ -73,6 +82,10 @@ class TrialSpec(Frozen):
             del data["strategy"]
         if not self.optim.label_smoothing:
             del data["optim"]["label_smoothing"]
+        if not self.model.bias:
+            del data["model"]["bias"]
+        if self.init == InitSpec():
+            del data["init"]
         for name in ("clean", "mask", "documents", "overlap", "augment"):
             if getattr(self.data, name) == DataSpec.model_fields[name].default:
                 del data["data"][name]

@@ -104,11 +104,12 @@ def run_study(
     from tuner.search.store.url import storage_url
     from tuner.spec.load import load
     from tuner.study.plan import make_plan
+    from tuner.study.prepare import ancestry, pin, prepare_data
     from tuner.study.show.preview import print_plan
     from tuner.tracking.store import location
 
     console = Console()
-    spec = load(yaml, overrides)
+    spec = load(yaml, overrides, ancestry(RUNS, storage, keep=not dry_run))
     url, uri = storage_url(storage, spec.study.storage), location(spec.study.tracking)
     print_plan(console, spec, make_plan(spec, RUNS, accelerators(), cluster), url, uri)
     if dry_run:
@@ -120,13 +121,13 @@ def run_study(
     from tuner.search.store.storage import open_storage
     from tuner.study.fork import begin_with
     from tuner.study.hire import hired
-    from tuner.study.prepare import prepare_data
     from tuner.study.show.screen import Screen
 
     folder = RUNS / spec.name
     with study_lock(url, spec.name, folder) as renew:
         opened = open_storage(url, create=True)
         search = Search(spec, opened)
+        pin(RUNS, spec)
         claim(folder, search.origin, uri)
         if not search.left:
             return _already_complete(console, spec, search, folder, uri)

@@ -43,16 +43,17 @@ def fork_study(yaml: Path, overrides: list[str], storage: str | None, old: str, 
     from tuner.search.store.storage import open_storage
     from tuner.search.store.url import storage_url
     from tuner.spec.load import load
-    from tuner.study.prepare import prepare_data
+    from tuner.study.prepare import ancestry, pin, prepare_data
     from tuner.study.show.screen import Screen
     from tuner.tracking.store import location
 
     console = Console()
-    spec = load(yaml, overrides)
+    spec = load(yaml, overrides, ancestry(runs, storage))
     url = storage_url(storage, spec.study.storage)
     with study_lock(url, spec.name, runs / spec.name):
         opened = open_storage(url, create=True)
         search = Search(spec, opened)
+        pin(runs, spec)
         if search.begun:
             raise StoreError(f"study '{spec.name}' has trials already; give the new study a name of its own.")
         claim(runs / spec.name, search.origin, location(spec.study.tracking))

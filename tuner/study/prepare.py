@@ -1,21 +1,86 @@
-"""Before the first trial: the corpus is built, the accelerators are named; each in a process of its own.
-A mistake in the data ends the command here, before a trial exists.
+"""Before the first trial: the model it begins with is kept, the corpus built, the accelerators named, each in a process
+of its own. A mistake in the data ends the command here, before a trial exists.
 """
 
 from __future__ import annotations
 
+import atexit
+import json
+import shutil
+import tempfile
 from pathlib import Path
 
 from tuner.analysis import words
-from tuner.run.hands.link import DataJob
+from tuner.run.hands.link import DataJob, KeepJob
 from tuner.run.hands.local import devices, warm_up
 from tuner.run.hands.once import call
+from tuner.spec.disk import note, seal, unseal
 from tuner.spec.errors import TunerError
-from tuner.spec.records import CorpusInfo, Preparing
+from tuner.spec.load import Ancestry
+from tuner.spec.records import Ancestor, CorpusInfo, Preparing
 from tuner.spec.study import StudySpec
 from tuner.study.show.screen import Screen
 from tuner.train.text.corpus import corpus_report
 from tuner.train.text.prepare.watch import require_apart
+
+MODELS = ".models"
+"""The folder of the models that trials begin with, beside the corpora, each under the sha256 of its weights."""
+
+
+def ancestry(runs: Path, storage: str | None, keep: bool = True) -> Ancestry:
+    """How ``trial.init.source`` is found: as the study began, whatever its name means now; else looked up, and its copy
+    kept below ``runs`` (without ``keep`` below a folder that goes with this process).
+    """
+
+    def find(spec: StudySpec) -> Ancestor:
+        from tuner.promotion.package.named import located
+        from tuner.promotion.registry import Registry
+        from tuner.search.store.url import storage_url
+        from tuner.tracking.store import location
+
+        init, models, corpora = spec.trial.init, runs / MODELS, runs / ".corpora"
+        known = init.sha256 or _pins(runs, spec.name).get(str(init.source))
+        if known is not None and (models / known[:16]).is_dir():
+            answer = call(KeepJob(models / known[:16], corpora, models))
+            if isinstance(answer, Ancestor):  # else it is damaged: fetched again
+                return answer
+        store, registry = storage_url(storage, spec.study.storage), Registry(location(spec.study.tracking))
+        with located(store, registry, str(init.source)) as folder:
+            answer = call(KeepJob(folder, corpora, models if keep else _scratch()))
+        if isinstance(answer, TunerError):
+            raise answer
+        assert isinstance(answer, Ancestor)
+        return answer
+
+    return find
+
+
+def pin(runs: Path, spec: StudySpec) -> None:
+    """Remember which weights ``trial.init.source`` meant when the study began: a champion may have a successor."""
+    init = spec.trial.init
+    if init.source is None or (pins := _pins(runs, spec.name)).get(init.source) == init.sha256:
+        return
+    path, fresh = _pin_file(runs, spec.name), runs / MODELS / f".{spec.name}.new"
+    note(fresh, json.dumps(seal({**pins, init.source: init.sha256})))
+    fresh.replace(path)
+
+
+def _pins(runs: Path, study: str) -> dict[str, str]:
+    """Source -> sha256 of its weights."""
+    try:
+        return unseal(json.loads(_pin_file(runs, study).read_text()))
+    except (OSError, ValueError):
+        return {}
+
+
+def _pin_file(runs: Path, study: str) -> Path:
+    return runs / MODELS / f"{study}.json"
+
+
+def _scratch() -> Path:
+    folder = tempfile.mkdtemp(prefix="tuner-models-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
 
 
 def prepare_data(spec: StudySpec, corpora: Path, screen: Screen, begun: bool = False) -> CorpusInfo:

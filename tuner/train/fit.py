@@ -39,6 +39,7 @@ from tuner.train.model.shape import Shape, shape
 from tuner.train.text.augment import Augmented
 from tuner.train.text.corpus import open_corpus
 from tuner.train.text.cursor import WINDOWS
+from tuner.train.use.adopt import initial
 from tuner.train.use.samples import Samples
 
 
@@ -134,8 +135,12 @@ def fit(
         module = GPTModule(spec, info.vocab, lambda: meter.progress, ranks, device)
         if ranks.rank:
             torch.manual_seed(spec.seed + ranks.rank)  # other rows, other dropout
+        if spec.init.source is not None:
+            module.begin(initial(spec.init))
         module.adopt(setting)
         facts = _facts(spec, info, counts, meter.steps, setting, device, code_version)
+        if spec.init.source is not None:
+            facts["trained_parameters"] = sum(one.numel() for one in module.gpt.parameters() if one.requires_grad)
         writing = Samples(module.gpt, corpus.tokenizer, samples if first else 0)
         capacity = Capacity(place.memory or sys.maxsize, device_kind(device), place.machine)
         return _train(Life(module, meter, corpus, place.folder, link, facts, writing, capacity), sound)

@@ -5,7 +5,8 @@ Words about records; nothing here measures or decides.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from tuner.promotion.candidate import Candidate
 from tuner.promotion.gates import Answer
@@ -30,6 +31,7 @@ def card(candidate: Candidate, evidence: Evidence, answers: Sequence[Answer], ov
                 "split (train, validation, test)": ", ".join(f"{share:g}" for share in spec["data"]["split"]),
             },
         ),
+        *_lineage(spec.get("init", {}), facts),
         _table(
             "Losses (nats a token)",
             {
@@ -69,6 +71,22 @@ def _warning(overridden: Sequence[str]) -> list[str]:
     if not overridden:
         return []
     return [f"**Promoted against its gates by an override: {', '.join(overridden)}.**"]
+
+
+def _lineage(init: Mapping[str, Any], facts: Mapping[str, object]) -> list[str]:
+    """What it was before it was trained on the text above; nothing where it began from nothing."""
+    if not init.get("source"):
+        return []
+    lora = init["lora"]
+    adapted = f"rank {lora['rank']}, alpha {lora['alpha']:g}, on {lora['on']}" if lora["rank"] else ""
+    rows = {
+        "began with": init["source"],
+        "its weights sha256": init["sha256"],
+        "layers frozen": init["freeze"] or "",
+        "adapters, merged since": adapted,
+        "parameters trained": facts.get("trained_parameters"),
+    }
+    return [_table("Lineage", rows), "What that model had read before, its own card tells; this one may repeat it too."]
 
 
 def _table(title: str, rows: dict[str, object]) -> str:

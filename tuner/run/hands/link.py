@@ -75,7 +75,16 @@ class WriteJob:
     seconds: float
 
 
-Job = TrialJob | DataJob | DevicesJob | ExamineJob | ProveJob | WriteJob
+@dataclass(frozen=True)
+class KeepJob:
+    """Keep the model in ``folder`` below ``root``, for trials to begin with; answers with Ancestor, or a TunerError."""
+
+    folder: Path
+    corpora: Path
+    root: Path
+
+
+Job = TrialJob | DataJob | DevicesJob | ExamineJob | ProveJob | WriteJob | KeepJob
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,18 @@ import signal
 import traceback
 from multiprocessing.connection import Connection
 
-from tuner.run.hands.link import DataJob, DevicesJob, ExamineJob, Exhausted, Job, PipeLink, ProveJob, TrialJob, WriteJob
+from tuner.run.hands.link import (
+    DataJob,
+    DevicesJob,
+    ExamineJob,
+    Exhausted,
+    Job,
+    KeepJob,
+    PipeLink,
+    ProveJob,
+    TrialJob,
+    WriteJob,
+)
 from tuner.spec.errors import DataError, TunerError
 from tuner.spec.records import Outcome, Seat, State
 
@@ -46,6 +57,8 @@ def work(job: Job, pipe: Connection, device: str, threads: int | None, seat: Sea
             link.send(_prove(job))
         case WriteJob():
             link.send(_write(job))
+        case KeepJob():
+            link.send(_keep(job))
     pipe.close()
 
 
@@ -98,6 +111,17 @@ def _write(job: WriteJob) -> object:
         return load_checkpoint(job.checkpoint, job.corpora).write(job.prompt, job.sampling, job.seconds)
     except TunerError as error:
         return error
+
+
+def _keep(job: KeepJob) -> object:
+    from tuner.train.use.adopt import keep
+
+    try:
+        return keep(job.folder, job.corpora, job.root)
+    except TunerError as error:
+        return error
+    except OSError as error:
+        return TunerError(f"{error.filename or job.root}: the model could not be kept ({error.strerror or error}).")
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""ModelSpec: the shape of the GPT and the kinds it is built of.
+"""ModelSpec: the shape of the GPT and the kinds it is built of; InitSpec: the weights it begins with.
 Fields, what follows from them and what contradicts what; what a kind does stands in train/model/.
 """
 
@@ -28,9 +28,10 @@ class ModelSpec(Frozen):
     kv_heads: Literal["auto"] | Count = "auto"  # fewer: groups of heads share keys and values (arXiv 2305.13245)
     positions: Literal["rotary", "learned"] = "rotary"
     norm: Literal["rms", "layer"] = "rms"
-    activation: Literal["relu2", "gelu", "swiglu"] = "relu2"
+    activation: Literal["relu2", "gelu", "gelu_tanh", "swiglu"] = "relu2"  # gelu_tanh: GPT-2's approximation
     head: Literal["untied", "tied"] = "untied"
     qk_norm: bool = True
+    bias: bool = False  # in every product and layer norm of the blocks, as GPT-2 has them
     zero_init: bool = True  # output projections start at zero: every block starts as the identity
     conv: Annotated[Int, Field(ge=0, le=64)] = 2  # so many tokens before each are seen by a short convolution; 0: none
     smear: bool = True  # a learned part of the token before is added to each embedding
@@ -60,3 +61,31 @@ class ModelSpec(Frozen):
     def kv_head_count(self) -> int:
         """Heads of keys and values."""
         return self.head_count if self.kv_heads == "auto" else self.kv_heads
+
+
+class LoraSpec(Frozen):
+    """Low-rank adapters (LoRA, arXiv 2106.09685): a matrix is what it was plus ``alpha / rank`` times the product of
+    two small ones, and those alone are trained.
+    """
+
+    rank: Annotated[Count, Field(le=65_536)] | None = None  # None: no adapters, the weights themselves are trained
+    alpha: Positive = 16.0
+    on: Literal["attention", "all"] = "all"  # which matrices of a layer have one
+
+
+class InitSpec(Frozen):
+    """Where the first weights come from: drawn from the seed, or of the trained model ``source``, whose shape and
+    vocabulary are kept. What a study's command finds there, ``sha256`` and ``folder``, need not be written.
+    """
+
+    source: Annotated[str, Field(min_length=1)] | None = None  # MODEL@champion, STUDY/TRIAL, or a model's folder
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None  # of the weights
+    folder: str | None = None  # the copy that trials begin with
+    freeze: Annotated[Int, Field(ge=0, le=1000)] = 0  # so many layers, the lowest, stay as they are, and what is below
+    lora: LoraSpec = LoraSpec()
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.source is None and self.model_dump(exclude_defaults=True):
+            raise ValueError("source is missing: which weights are frozen, adapted or meant? Name a trained model")
+        return self

@@ -15,6 +15,7 @@ from rich.text import Text
 from tuner.analysis import words
 from tuner.analysis.prefixes import truncated
 from tuner.spec.dimensions.dimension import ChoiceDim, Dimension
+from tuner.spec.parts.model import InitSpec
 from tuner.spec.parts.settings import ResourceSettings
 from tuner.spec.study import StudySpec
 from tuner.spec.trial import TrialSpec
@@ -57,8 +58,16 @@ def _model(trial: TrialSpec, plan: Plan) -> str:
         f"trial as written ({trial.recipe}): {model.depth} x {model.width}, {plan.base.shape.heads} heads, "
         f"context {data.context}, {data.tokenizer.kind} vocabulary {vocab}; "
         f"batch {trial.batch}, {optim.kind} lr {rates}, {optim.schedule}, {trial.precision}; "
-        f"text from {data.source}{' ' + data.path if data.path else ''}"
+        f"text from {data.source}{' ' + data.path if data.path else ''}{_begun(trial.init)}"
     )
+
+
+def _begun(init: InitSpec) -> str:
+    if init.source is None:
+        return ""
+    frozen = f", the lowest {_many(init.freeze, 'layer')} frozen" if init.freeze else ""
+    adapted = "" if init.lora.rank is None else f", adapters of rank {init.lora.rank}"
+    return f"; begins with {init.source}, weights {(init.sha256 or '')[:12]}{frozen}{adapted}"
 
 
 def _cost(base: Cost, plan: Plan, resources: ResourceSettings) -> str:

@@ -15,6 +15,7 @@ from rich.text import Text
 from tuner.spec.load import load
 from tuner.spec.parts.data import DataSpec
 from tuner.spec.records import CorpusInfo, Preparing
+from tuner.study.prepare import ancestry
 from tuner.train.text.corpus import corpus_report, open_corpus
 from tuner.train.text.prepare.watch import require_apart
 
@@ -28,7 +29,7 @@ def tell_text(yaml: Path, overrides: list[str], runs: Path, as_json: bool) -> No
         SpecError: the YAML is wrong.
         DataError: the text cannot be read, nothing is left of it, or its parts are the same text.
     """
-    data = load(yaml, overrides).trial.data
+    data = load(yaml, overrides, ancestry(runs, None)).trial.data
     waiting = Console(stderr=True)
 
     def progress(work: Preparing) -> None:

@@ -110,7 +110,9 @@ class Capacity:
 
 def shape_on(kind: str, spec: TrialSpec, vocab: int, parts: int) -> dict[str, object]:
     """What a note about a trial's steps in ``parts`` micro-batches on a kind of device holds for."""
+    adapted = spec.init.model_dump(include={"freeze", "lora"}) if spec.init.source is not None else {}
     return {
+        **adapted,
         "device": kind,
         "model": spec.model.model_dump(mode="json"),
         "vocab": vocab,

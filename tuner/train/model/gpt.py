@@ -16,14 +16,15 @@ from tuner.spec.parts.model import ModelSpec
 from tuner.train.model.cache import Attended, Cache, Layer
 from tuner.train.model.shape import hidden_width, padded
 
-NORMS: dict[str, Callable[[int], nn.Module]] = {
-    "rms": lambda width: nn.RMSNorm(width, eps=1e-6),
-    "layer": lambda width: nn.LayerNorm(width, bias=False),
+NORMS: dict[str, Callable[[int, bool], nn.Module]] = {
+    "rms": lambda width, bias: nn.RMSNorm(width, eps=1e-6),
+    "layer": lambda width, bias: nn.LayerNorm(width, bias=bias),
 }
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu2": lambda x: F.relu(x).square(),  # Primer, arXiv 2109.08668
     "gelu": F.gelu,
+    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
     "swiglu": lambda x: F.silu(x[..., : x.shape[-1] // 2]) * x[..., x.shape[-1] // 2 :],
 }
 
@@ -65,19 +66,19 @@ class Attention(nn.Module):
         self.heads, self.kv_heads = spec.head_count, spec.kv_head_count
         self.head_width = spec.width // self.heads
         self.context = context
-        self.qk_norm = spec.qk_norm
+        self.qk_norm, self.biased = spec.qk_norm, spec.bias
         self.dropout = spec.dropout
-        self.query = nn.Linear(spec.width, spec.width, bias=False)
-        self.key = nn.Linear(spec.width, self.kv_heads * self.head_width, bias=False)
-        self.value = nn.Linear(spec.width, self.kv_heads * self.head_width, bias=False)
-        self.out = nn.Linear(spec.width, spec.width, bias=False)
+        self.query = nn.Linear(spec.width, spec.width, spec.bias)
+        self.key = nn.Linear(spec.width, self.kv_heads * self.head_width, spec.bias)
+        self.value = nn.Linear(spec.width, self.kv_heads * self.head_width, spec.bias)
+        self.out = nn.Linear(spec.width, spec.width, spec.bias)
         self.rotary = Rotary(self.head_width, context) if spec.positions == "rotary" else None
 
     def forward(self, x: Tensor, layer: Layer | None = None) -> Tensor:
         """(B, T, W) -> (B, T, W); what later tokens need is left in ``layer``."""
         b, t, w = x.shape
         stacked = torch.cat((self.query.weight, self.key.weight, self.value.weight))
-        heads = F.linear(x, stacked).view(b, t, -1, self.head_width).transpose(1, 2)
+        heads = F.linear(x, stacked, self._biases()).view(b, t, -1, self.head_width).transpose(1, 2)
         q, k, v = torch.split(heads, [self.heads, self.kv_heads, self.kv_heads], dim=1)
         if self.qk_norm:  # arXiv 2302.05442: keeps the logits of attention bounded at high rates
             q, k = F.rms_norm(q, (self.head_width,)), F.rms_norm(k, (self.head_width,))
@@ -93,7 +94,7 @@ class Attention(nn.Module):
     def step(self, x: Tensor, past: Attended, turn: tuple[Tensor, Tensor] | None) -> Tensor:
         """The next token of each sequence, (B, W) -> (B, W); ``turn`` has the rows of Rotary.turns for its place."""
         b, groups, width = x.shape[0], self.kv_heads, self.head_width
-        heads = F.linear(x, past.stacked).view(b, -1, width)
+        heads = F.linear(x, past.stacked, self._biases()).view(b, -1, width)
         qk, v = torch.split(heads, [self.heads + groups, groups], dim=1)
         if self.qk_norm:
             qk = F.rms_norm(qk, (width,))
@@ -103,7 +104,13 @@ class Attention(nn.Module):
         keys, values = past.add(k, v)
         # the queries that share a key are to it what a sequence of tokens is: nothing has to be repeated
         y = F.scaled_dot_product_attention(q.reshape(b, groups, -1, width), keys, values)
-        return F.linear(y.reshape(b, -1), self.out.weight)
+        return F.linear(y.reshape(b, -1), self.out.weight, self.out.bias)
+
+    def _biases(self) -> Tensor | None:
+        """Of queries, keys and values, stacked as their matrices are."""
+        if not self.biased:
+            return None
+        return torch.cat((self.query.bias, self.key.bias, self.value.bias))
 
 
 class FeedForward(nn.Module):
@@ -112,8 +119,8 @@ class FeedForward(nn.Module):
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
         hidden = hidden_width(spec)
-        self.up = nn.Linear(spec.width, (2 if spec.activation == "swiglu" else 1) * hidden, bias=False)
-        self.out = nn.Linear(hidden, spec.width, bias=False)
+        self.up = nn.Linear(spec.width, (2 if spec.activation == "swiglu" else 1) * hidden, spec.bias)
+        self.out = nn.Linear(hidden, spec.width, spec.bias)
         self.activation = ACTIVATIONS[spec.activation]
 
     def forward(self, x: Tensor) -> Tensor:
@@ -157,10 +164,10 @@ class Block(nn.Module):
 
     def __init__(self, spec: ModelSpec, context: int) -> None:
         super().__init__()
-        self.norm_attention = NORMS[spec.norm](spec.width)
+        self.norm_attention = NORMS[spec.norm](spec.width, spec.bias)
         self.conv_attention = ShortConvolution(spec.width, spec.conv)
         self.attention = Attention(spec, context)
-        self.norm_mlp = NORMS[spec.norm](spec.width)
+        self.norm_mlp = NORMS[spec.norm](spec.width, spec.bias)
         self.conv_mlp = ShortConvolution(spec.width, spec.conv)
         self.mlp = FeedForward(spec)
         self.dropout = nn.Dropout(spec.dropout)
@@ -207,7 +214,7 @@ class GPT(nn.Module):
         self.smear = Smear(spec.width) if spec.smear else None
         self.dropout = nn.Dropout(spec.dropout)
         self.blocks = nn.ModuleList(Block(spec, context) for _ in range(spec.depth))
-        self.norm = NORMS[spec.norm](spec.width)
+        self.norm = NORMS[spec.norm](spec.width, spec.bias)
         # a tied head is the embedding itself: no second name in the state dict
         self.head = nn.Linear(spec.width, rows, bias=False) if spec.head == "untied" else None
         self._init_weights()
@@ -215,6 +222,8 @@ class GPT(nn.Module):
     def _init_weights(self) -> None:
         """GPT-2's 0.02; what writes into the residual stream starts at zero or is scaled down with depth."""
         for name, parameter in self.named_parameters():
+            if name.endswith(".bias"):
+                nn.init.zeros_(parameter)
             if parameter.ndim < 2:
                 continue
             if not name.endswith(".out.weight"):

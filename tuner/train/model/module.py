@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 from tuner.spec.trial import TrialSpec
 from tuner.train.machine import shards
 from tuner.train.machine.ranks import ALONE, Ranks
+from tuner.train.model.adapt import adapt, adapters, begin_with, plain
 from tuner.train.model.gpt import GPT
 from tuner.train.model.optim import build_optimizers, rate_factor, set_rates
 
@@ -72,6 +73,7 @@ class GPTModule(nn.Module):
         super().__init__()
         self.spec, self.ranks, self.backward = spec, ranks, _backward
         self.gpt = GPT(spec.model, vocab, spec.data.context).to(device)
+        adapt(self.gpt, spec.init)
         if spec.strategy == "fsdp" and ranks.size > 1:  # before there are optimizers: those keep the shares
             shards.share_out(self.gpt, self.gpt.blocks, device, ranks.size)
         self.stepping: list[Optimizer] = build_optimizers(self.gpt, spec.optim, spec.model.depth, spec.tokens_per_step)
@@ -81,7 +83,9 @@ class GPTModule(nn.Module):
         self.register_buffer("grad_norm", torch.zeros(()), persistent=False)
         self.register_buffer("loss_sum", torch.zeros(()), persistent=False)
         self.loss_count = 0
-        self._clipped = list(self.gpt.parameters())  # walking the modules anew costs 25 us a step
+        self._clipped = [
+            one for one in self.gpt.parameters() if one.requires_grad
+        ]  # walking the modules anew costs 25 us a step
         self._compiled: Losses | None = None
         self.adopt(Setting.plain(spec))
         self.to(device)
@@ -159,9 +163,13 @@ class GPTModule(nn.Module):
             self.gpt.train()
         return float(self.ranks.total(total)) / count if count else math.nan
 
+    def begin(self, weights: Mapping[str, Tensor]) -> None:
+        """Begin with the weights of a trained GPT instead of those drawn from the seed."""
+        begin_with(self.gpt, weights)
+
     def weights(self) -> dict[str, Tensor]:
-        """The model's state dict, whole."""
-        state: dict[str, Tensor] = shards.whole(self.gpt.state_dict())
+        """The state dict of the GPT as it is used, whole."""
+        state: dict[str, Tensor] = shards.whole(plain(self.gpt))
         return state
 
     def training_state(self) -> dict[str, Any]:
@@ -169,14 +177,18 @@ class GPTModule(nn.Module):
         own = {"cpu_rng": torch.get_rng_state(), "loss_sum": self.loss_sum.cpu()}
         if self.device.type == "cuda":
             own["cuda_rng"] = torch.cuda.get_rng_state(self.device)
+        if trained := adapters(self.gpt):
+            own["adapters"] = {name: one.cpu() for name, one in trained.items()}
         first, *others = self.ranks.each(own)
         optimizers = [shards.whole(optimizer.state_dict()) for optimizer in self.stepping]
         return {"optimizers": optimizers, "loss_count": self.loss_count, **first, "others": others}
 
     def restore(self, weights: dict[str, Tensor], state: dict[str, Any]) -> None:
-        """Take up ``training_state`` again; the module is on its device already."""
-        own_weights = self.gpt.state_dict()
-        self.gpt.load_state_dict({name: shards.cut_like(one, own_weights[name]) for name, one in weights.items()})
+        """Take up ``training_state`` again; the module is on its device, and has begun."""
+        if "adapters" in state:
+            self.gpt.load_state_dict(self.gpt.state_dict() | state["adapters"])
+        else:
+            begin_with(self.gpt, weights)
         for optimizer, saved in zip(self.stepping, state["optimizers"], strict=True):
             shards.take_up(optimizer, saved)
         own = state["others"][self.ranks.rank - 1] if self.ranks.rank else state

@@ -50,6 +50,7 @@ def rate_factor(optim: OptimSpec, progress: float) -> float:
 
 
 Named = Sequence[tuple[str, nn.Parameter]]
+_ADAPTER = ".parametrizations."  # in the name of an adapter's parameter (adapt.py)
 
 
 def beta2(optim: OptimSpec, tokens_per_step: int) -> float:
@@ -92,16 +93,21 @@ def _adafactor(named: Named, optim: OptimSpec, depth: int, tokens_per_step: int)
 
 
 def _muon(named: Named, optim: OptimSpec, depth: int, tokens_per_step: int) -> list[Optimizer]:
-    """Muon on the blocks' matrices, AdamW on embeddings, head and vectors (kellerjordan.github.io/posts/muon)."""
-    hidden = [(name, p) for name, p in named if p.ndim == 2 and name.startswith("blocks.")]
+    """Muon on the blocks' matrices, AdamW on embeddings, head and vectors (kellerjordan.github.io/posts/muon), and on
+    adapters, whose two parts are no matrices that anything passes through alone.
+    """
+    hidden = [(name, p) for name, p in named if p.ndim == 2 and name.startswith("blocks.") and _ADAPTER not in name]
     chosen = {name for name, _ in hidden}
     rest = [(name, p) for name, p in named if name not in chosen]
+    others = _adamw(rest, optim, depth, tokens_per_step) if rest else []
+    if not hidden:
+        return others
     muon = torch.optim.Muon(
         _groups(hidden, optim, optim.muon.lr, depth),
         momentum=optim.muon.momentum,
         adjust_lr_fn="original",
     )
-    return [muon, *_adamw(rest, optim, depth, tokens_per_step)]
+    return [muon, *others]
 
 
 OPTIMIZERS: dict[str, Callable[[Named, OptimSpec, int, int], list[Optimizer]]] = {
@@ -112,8 +118,11 @@ OPTIMIZERS: dict[str, Callable[[Named, OptimSpec, int, int], list[Optimizer]]] =
 
 
 def build_optimizers(model: nn.Module, optim: OptimSpec, depth: int, tokens_per_step: int) -> list[Optimizer]:
-    """The optimizers that step together; each group remembers its own full rate as ``initial_lr``."""
-    optimizers = OPTIMIZERS[optim.kind](list(model.named_parameters()), optim, depth, tokens_per_step)
+    """The optimizers that step together, of what is not frozen; each group remembers its own full rate as
+    ``initial_lr``.
+    """
+    named = [(name, one) for name, one in model.named_parameters() if one.requires_grad]
+    optimizers = OPTIMIZERS[optim.kind](named, optim, depth, tokens_per_step)
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["initial_lr"] = group["lr"]

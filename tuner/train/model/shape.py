@@ -41,6 +41,10 @@ def shape(model: ModelSpec, vocab: int, context: int) -> Shape:
     blocks = model.depth * (2 * w * w + keys_and_values + mlp)
     head = rows * w
     vectors = (2 * model.depth * (1 + model.conv) + 1) * w + (w if model.smear else 0)
+    if model.bias:  # of four products in a block, and of its norms
+        inner = (2 if model.activation == "swiglu" else 1) * hidden
+        vectors += model.depth * (3 * w + 2 * (w // model.head_count) * model.kv_head_count + inner)
+        vectors += (2 * model.depth + 1) * w if model.norm == "layer" else 0
     embeddings = rows * w + (context * w if model.positions == "learned" else 0)
     matmul = blocks + head
     return Shape(

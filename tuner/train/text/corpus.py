@@ -62,6 +62,11 @@ def corpus_info(data: DataSpec, root: Path) -> CorpusInfo | None:
 
 def foreseen_vocabulary(data: DataSpec) -> int | None:
     """The vocabulary that the corpus will have, where reading a small local text tells; else None."""
+    if data.tokenizer.kind == "file":
+        try:
+            return build_tokenizer(data.tokenizer, (), False).vocab
+        except DataError:
+            return None
     if data.tokenizer.kind != "char" or data.source not in ("text", "stdlib") or data.clean.filters:
         return None
     try:

@@ -171,16 +171,28 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     """
     try:
         state = json.loads((folder / _STATE).read_text(encoding="utf-8"))
-        match state["kind"]:
-            case "byte":
-                return ByteTokenizer()
-            case "char":
-                return CharTokenizer(state["characters"], state["documents"])
-            case "library":
-                return LibraryTokenizer((folder / _FILE).read_text(encoding="utf-8"))
-        raise ValueError(f"unknown kind {state['kind']!r}")
+        if state["kind"] == "library":
+            return LibraryTokenizer((folder / _FILE).read_text(encoding="utf-8"))
+        if (own := _own(state)) is None:
+            raise ValueError(f"unknown kind {state['kind']!r}")
+        return own
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"tokenizer: cannot read the one saved in {folder}: {error}; build the corpus again") from error
+
+
+def saved_as(folder: Path) -> str:
+    """The name of the file in ``folder`` by which ``kind: file`` reads the tokenizer that was saved there."""
+    return _FILE if (folder / _FILE).exists() else _STATE
+
+
+def _own(state: Any) -> Tokenizer | None:
+    """The tokenizer of bytes or characters whose state it is; None where it is none's."""
+    match state:
+        case {"kind": "byte"}:
+            return ByteTokenizer()
+        case {"kind": "char", "characters": str(characters), "documents": bool(documents)}:
+            return CharTokenizer(characters, documents)
+    return None
 
 
 def _byte(spec: TokenizerSpec, texts: Iterable[str], documents: bool) -> Tokenizer:
@@ -212,8 +224,9 @@ def _bpe(spec: TokenizerSpec, texts: Iterable[str], documents: bool) -> Tokenize
 
 
 def _file(spec: TokenizerSpec, texts: Iterable[str], documents: bool) -> Tokenizer:
+    content = _content(spec)
     try:
-        return LibraryTokenizer(_content(spec))
+        return _own(json.loads(content)) or LibraryTokenizer(content)
     except ValueError as error:
         raise DataError(
             f"data.tokenizer.path: {spec.path} is not a tokenizer: {error}; expected a tokenizer.json of the "

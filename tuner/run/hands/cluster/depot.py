@@ -15,7 +15,7 @@ import fsspec
 from tuner.run.folder import CHECKPOINTS
 from tuner.spec.disk import sha256
 from tuner.spec.errors import TunerError
-from tuner.spec.parts.data import DataSpec
+from tuner.spec.trial import TrialSpec
 
 MANIFEST, ERROR, TEXTS = "manifest.json", "error.txt", "texts.json"
 
@@ -82,10 +82,12 @@ class Depot:
         if self._files.exists(self._place(trial.name)):
             self._files.rm(self._place(trial.name), recursive=True)
 
-    def lend(self, data: DataSpec) -> None:
-        """Have the text of a trial, and its tokenizer, where they are named by a path below this folder."""
+    def lend(self, trial: TrialSpec) -> None:
+        """Have the text of a trial, its tokenizer and the weights it begins with, where they are named by a path below
+        this folder.
+        """
         known = self._lent()
-        fresh = {str(path): sha256(path) for path in _below(data)}
+        fresh = {str(path): sha256(path) for path in _below(trial)}
         for name, digest in fresh.items():
             if not self._files.exists(f"{self._root}/texts/{digest}"):
                 self._put(Path(name), f"{self._root}/texts/{digest}")
@@ -140,8 +142,9 @@ def _manifest(step: Path) -> str | None:
         return None
 
 
-def _below(data: DataSpec) -> Iterator[Path]:
-    """The files that a trial's data names by a path that does not begin at the root."""
-    for named in (data.path, data.tokenizer.path):
+def _below(trial: TrialSpec) -> Iterator[Path]:
+    """The files that a trial names by a path that does not begin at the root."""
+    weights = None if trial.init.folder is None else f"{trial.init.folder}/*.safetensors"
+    for named in (trial.data.path, trial.data.tokenizer.path, weights):
         if named is not None and not Path(named).is_absolute():
             yield from (path for path in sorted(Path().glob(named)) if path.is_file())

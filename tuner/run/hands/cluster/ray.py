@@ -153,7 +153,7 @@ class RayWorkers:
         job = replace(job, folder=job.folder.resolve(), corpora=job.corpora.resolve())
         if self._depot is not None:
             try:
-                self._depot.lend(job.spec.data)
+                self._depot.lend(job.spec)
                 self._depot.pull(job.folder)  # what was saved while no driver heard of it
                 self._depot.push(job.folder)
             except Exception as error:  # each kind of location has its own

@@ -1,0 +1,198 @@
+"""Beginning with a trained model: its weights, what of it is frozen or adapted; an interruption changes nothing."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from test_fit import MILESTONES, Recorder, assert_same_state, exact
+
+from tuner.spec.errors import CheckpointError
+from tuner.spec.parts.model import InitSpec, ModelSpec
+from tuner.spec.records import Ancestor, State
+from tuner.spec.trial import TrialSpec
+from tuner.train import checkpoint
+from tuner.train.fit import Place, fit
+from tuner.train.model.adapt import adapt, adapters, begin_with, plain
+from tuner.train.model.gpt import GPT
+from tuner.train.use.adopt import keep, load_any
+from tuner.train.use.trained import load_checkpoint
+
+MODEL = {"depth": 2, "width": 16, "heads": 2, "dropout": 0.2}
+
+
+def spec(text: Path, **changes: Any) -> TrialSpec:
+    base: dict[str, Any] = {
+        "data": {"source": "text", "path": str(text), "tokenizer": {"kind": "char"}, "context": 16},
+        "model": MODEL,
+        "batch": 8,
+        "budget": "5120 tokens",  # 40 steps
+    }
+    return TrialSpec.model_validate(base | changes)
+
+
+@pytest.fixture(scope="module")
+def ancestor(tmp_path_factory: pytest.TempPathFactory, text_file: Path) -> Ancestor:
+    """A trained model, kept."""
+    root = tmp_path_factory.mktemp("ancestor")
+    place = Place(root / "trial", text_file.parent / "corpora", threads=1)
+    fit(spec(text_file), MILESTONES, place, Recorder())
+    return keep(checkpoint.sound(place.folder)[0].folder, place.corpora, root / "models")
+
+
+def begun(text: Path, ancestor: Ancestor, init: dict[str, Any], **changes: Any) -> TrialSpec:
+    init = {"source": "base/1", "sha256": ancestor.sha256, "folder": ancestor.folder, **init}
+    tokenizer = {"kind": "file", "path": f"{ancestor.folder}/{ancestor.tokenizer}"}
+    data = {"source": "text", "path": str(text), "tokenizer": tokenizer, "context": 16}
+    return spec(text, init=init, data=data, **changes)
+
+
+@pytest.fixture
+def place(tmp_path: Path, text_file: Path) -> Callable[[str], Place]:
+    return lambda name: Place(tmp_path / name, text_file.parent / "corpora", threads=1)
+
+
+def train(trial: TrialSpec, place: Place, **link: Any) -> tuple[Any, Recorder]:
+    recorder = Recorder(**link)
+    return fit(trial, MILESTONES, place, recorder), recorder
+
+
+def final(place: Place) -> dict[str, torch.Tensor]:
+    return checkpoint.sound(place.folder)[0].weights()
+
+
+INITS: list[dict[str, Any]] = [
+    {},
+    {"freeze": 1},
+    {"freeze": 2},
+    {"lora": {"rank": 2}},
+    {"lora": {"rank": 4, "alpha": 1, "on": "attention"}, "freeze": 1},
+]
+
+
+@pytest.mark.parametrize("init", INITS, ids=str)
+@pytest.mark.parametrize("kind", ["muon", "adamw", "adafactor"])
+def test_only_what_is_free_learns(text_file: Path, ancestor: Ancestor, place: Any, init: Any, kind: str) -> None:
+    outcome, link = train(begun(text_file, ancestor, init, optim={"kind": kind}), place("a"))
+    assert outcome.state is State.COMPLETE
+    before, after = load_any(Path(ancestor.folder), Path()).gpt.state_dict(), final(place("a"))
+    assert before.keys() == after.keys()
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    frozen = init.get("freeze", 0)
+    if "lora" in init:
+        said = InitSpec(source="x", **init).lora
+        assert moved <= {f"blocks.{layer}.{part}" for layer in range(frozen, 2) for part in MATRICES[said.on]}
+        assert len(moved) == (2 - frozen) * len(MATRICES[said.on])
+        rank = torch.linalg.matrix_rank(after[min(moved)] - before[min(moved)], atol=1e-5)
+        assert rank <= int(said.rank or 0)
+    else:
+        assert any(name.startswith("head") for name in moved)
+        still = (*(f"blocks.{layer}." for layer in range(frozen)), *(["tokens", "smear"] if frozen else []))
+        assert not [name for name in moved if name.startswith(still)] or not still
+        assert {name for name in before if not name.startswith(still)} == moved or not still
+    free = sum(p.numel() for p in adapted(init).parameters() if p.requires_grad)
+    assert link.facts[0].facts["trained_parameters"] == free
+
+
+MATRICES = {
+    "attention": [f"attention.{name}.weight" for name in ("query", "key", "value", "out")],
+    "all": [f"attention.{n}.weight" for n in ("query", "key", "value", "out")] + ["mlp.up.weight", "mlp.out.weight"],
+}
+
+
+def adapted(init: dict[str, Any], vocab: int | None = None) -> GPT:
+    gpt = GPT(ModelSpec.model_validate(MODEL), vocab or VOCAB, 16)
+    adapt(gpt, InitSpec(source="x", **init))
+    return gpt
+
+
+VOCAB = 23
+
+
+def test_it_begins_where_the_other_ended(text_file: Path, ancestor: Ancestor, place: Any) -> None:
+    """On the same text it is better after an eighth of the budget than a fresh one."""
+    _, fresh = train(spec(text_file), place("fresh"))
+    _, going_on = train(begun(text_file, ancestor, {}, budget="640 tokens"), place("on"))
+    assert going_on.milestones[1] < fresh.milestones[2]
+
+
+@pytest.mark.parametrize("init", INITS, ids=str)
+def test_an_interrupted_one_ends_bit_identical(text_file: Path, ancestor: Ancestor, place: Any, init: Any) -> None:
+    trial = begun(text_file, ancestor, init)
+    _, whole = train(trial, place("whole"))
+    _, first = train(trial, place("cut"), interrupt_after=17)
+    outcome, second = train(trial, place("cut"))
+    assert outcome.state is State.COMPLETE
+    assert 0 < (second.facts[0].resumed_from or 0) < 40
+    assert_same_state(place("whole"), place("cut"))
+    assert exact(first.rows + second.rows) == exact(whole.rows)
+
+
+def test_its_checkpoint_is_a_plain_model(text_file: Path, ancestor: Ancestor, place: Any) -> None:
+    """Adapters are in the matrices: evaluated as it is used, it has the loss that was recorded."""
+    _, link = train(begun(text_file, ancestor, {"lora": {"rank": 2}}), place("a"))
+    best = checkpoint.sound(place("a").folder)[0]
+    trained = load_checkpoint(best.folder, place("a").corpora)
+    from tuner.train.text.corpus import open_corpus
+
+    tokens = open_corpus(trained.spec.data, place("a").corpora).tokens("val")
+    assert trained.loss(tokens, None) == pytest.approx(link.milestones[MILESTONES], abs=1e-5)
+
+
+def test_adapters_begin_as_nothing_and_are_added() -> None:
+    torch.manual_seed(1)
+    gpt, base = adapted({"lora": {"rank": 3, "alpha": 6}}, 50), GPT(ModelSpec.model_validate(MODEL), 50, 16)
+    for parameter in base.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    begin_with(gpt, base.state_dict())
+    ids = torch.randint(0, 50, (2, 16))
+    gpt.eval(), base.eval()
+    assert torch.equal(gpt(ids), base(ids))
+    gpt.load_state_dict(gpt.state_dict() | {name: torch.randn_like(one) for name, one in adapters(gpt).items()})
+    base.load_state_dict(plain(gpt))
+    assert torch.allclose(gpt(ids), base(ids), atol=1e-5)
+    name = "blocks.1.mlp.up"
+    up, down = (gpt.state_dict()[f"{name}.parametrizations.weight.0.{part}"] for part in ("up", "down"))
+    original = gpt.state_dict()[f"{name}.parametrizations.weight.original"]
+    assert torch.allclose(base.state_dict()[f"{name}.weight"], original + 2 * up @ down, atol=1e-5)
+
+
+def test_fewer_positions_are_the_first_ones() -> None:
+    fields = {"depth": 1, "width": 16, "positions": "learned"}
+    long, short = GPT(ModelSpec.model_validate(fields), 50, 32), GPT(ModelSpec.model_validate(fields), 50, 8)
+    begin_with(short, long.state_dict())
+    ids = torch.randint(0, 50, (2, 8))
+    assert torch.equal(short.eval()(ids), long.eval()(ids))
+
+
+def test_weights_that_are_gone_or_others_are_a_sentence(
+    text_file: Path, ancestor: Ancestor, place: Any, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(ancestor.folder, tmp_path / "copy"))
+    trial = begun(text_file, ancestor, {"folder": str(folder)})
+    data = bytearray((folder / "model.safetensors").read_bytes())
+    data[-3] ^= 1
+    (folder / "model.safetensors").write_bytes(bytes(data))
+    with pytest.raises(CheckpointError, match=r"other weights.*run again, fetches them from base/1"):
+        train(trial, place("a"))
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        train(trial, place("b"))
+
+
+def test_a_kept_model_is_whole_or_not_there(ancestor: Ancestor, tmp_path: Path, text_file: Path) -> None:
+    root = tmp_path / "models"
+    (root / ".123.keeping").mkdir(parents=True)
+    again = keep(Path(ancestor.folder), Path(), root)
+    assert Path(again.folder).name == again.sha256[:16] == ancestor.sha256[:16]
+    assert {path.name for path in root.iterdir()} == {again.sha256[:16], "keep.lock"}
+    weights = Path(again.folder) / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    with pytest.raises(CheckpointError):
+        keep(Path(again.folder), Path(), root)
+    assert keep(Path(ancestor.folder), Path(), root) == again
+    assert load_any(Path(again.folder), Path()).tokenizer.vocab == VOCAB

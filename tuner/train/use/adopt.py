@@ -1,0 +1,106 @@
+"""A trained model taken from whatever folder holds it: loaded for use, or kept as what new trials begin with.
+Folders are ours, checkpoints of trials, or GPT-2's of Hugging Face; who names which is not known here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from filelock import FileLock
+from safetensors.torch import load_file
+from torch import Tensor
+
+from tuner.spec.disk import force, note, sha256
+from tuner.spec.errors import CheckpointError
+from tuner.spec.parts.model import InitSpec
+from tuner.spec.records import Ancestor
+from tuner.train.checkpoint import MANIFEST, SPEC, WEIGHTS
+from tuner.train.text.tokenizer import saved_as
+from tuner.train.use.gpt2 import is_gpt2, read_gpt2
+from tuner.train.use.trained import Trained, load_checkpoint, load_model
+
+
+def load_any(folder: Path, corpora: Path) -> Trained:
+    """The model in a plain model folder, in a checkpoint whose corpus is in ``corpora``, or in a GPT-2's folder.
+
+    Raises:
+        CheckpointError: it is none of these, or damaged.
+        DataError: its tokenizer is gone or damaged.
+    """
+    if is_gpt2(folder):
+        with tempfile.TemporaryDirectory(prefix="tuner-gpt2-") as place:
+            read_gpt2(folder, Path(place))
+            return load_model(Path(place))
+    plain = any(folder.glob("tokenizer*.json"))
+    return load_model(folder) if plain else load_checkpoint(folder, corpora)
+
+
+def write_plain(folder: Path, corpora: Path, into: Path) -> None:
+    """Write what ``load_any`` loads as a plain model folder.
+
+    Raises:
+        CheckpointError, DataError: as ``load_any``.
+    """
+    if is_gpt2(folder):
+        read_gpt2(folder, into)
+        return
+    trained = load_any(folder, corpora)
+    into.mkdir(parents=True, exist_ok=True)
+    for name in (WEIGHTS, SPEC):
+        shutil.copyfile(folder / name, into / name)
+    trained.tokenizer.save(into)
+
+
+def keep(folder: Path, corpora: Path, root: Path) -> Ancestor:
+    """Copy the model in ``folder`` to where its weights' sha256 says, below ``root``, whole or not at all.
+
+    Raises:
+        CheckpointError, DataError: as ``load_any``.
+        OSError: the disk refuses.
+    """
+    if folder.parent == root:
+        return _described(folder, load_model(folder))
+    root.mkdir(parents=True, exist_ok=True)
+    with FileLock(root / "keep.lock"):
+        for left in root.glob(".*.keeping"):  # its process died
+            shutil.rmtree(left, ignore_errors=True)
+        temporary = root / f".{os.getpid()}.keeping"
+        try:
+            write_plain(folder, corpora, temporary)
+            files = {path.name: sha256(path) for path in sorted(temporary.iterdir())}
+            note(temporary / MANIFEST, json.dumps({"format": 1, "files": files}, indent=1))
+            trained = load_model(temporary)
+            for path in (*temporary.iterdir(), temporary):
+                force(path)
+            final = root / files[WEIGHTS][:16]
+            shutil.rmtree(final, ignore_errors=True)  # the same weights, or damaged ones
+            temporary.rename(final)
+            force(root)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        return _described(final, trained)
+
+
+def initial(init: InitSpec) -> dict[str, Tensor]:
+    """The weights that a trial begins with, from the copy that its study has kept; a plain GPT's state dict.
+
+    Raises:
+        CheckpointError: they are gone, or others.
+    """
+    path = Path(init.folder or "") / WEIGHTS
+    try:
+        if sha256(path) == init.sha256:
+            return load_file(path)
+        reason = "holds other weights than those the study began with"
+    except OSError as error:
+        reason = f"cannot be read ({error.strerror or error})"
+    raise CheckpointError(f"{path}: {reason}; the study's command, run again, fetches them from {init.source}.")
+
+
+def _described(folder: Path, trained: Trained) -> Ancestor:
+    model = trained.spec.model.model_dump()
+    return Ancestor(str(folder), sha256(folder / WEIGHTS), model, trained.spec.data.context, saved_as(folder))
