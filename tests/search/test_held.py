@@ -6,6 +6,7 @@ import contextlib
 import math
 import random
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import optuna
@@ -14,6 +15,7 @@ import sqlalchemy
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import RDBStorage
+from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from tuner.search.store.own.held import Held, held, together
@@ -186,3 +188,26 @@ def test_two_spaces_of_one_name_do_not_mix(store: Held) -> None:
     store.set_trial_param(store.create_new_trial(study), "lr", 0.01, SPACE["lr"])
     with pytest.raises(ValueError, match="distribution"):
         store.set_trial_param(store.create_new_trial(study), "lr", 1.0, SPACE["kind"])
+
+
+def test_a_fact_of_the_study_that_two_set_at_once_is_set_twice(postgres: str) -> None:
+    """The other has written it and not committed when this one begins."""
+    with opened(postgres) as storage, opened(postgres) as other:
+        study = storage.create_new_study([optuna.study.StudyDirection.MINIMIZE], "one")
+        engine = engine_of(other)
+        assert engine is not None
+        row = {"study_id": study, "key": "identity", "value_json": "1"}
+
+        def write() -> None:
+            with storage.together():
+                storage.set_study_user_attr(study, "identity", 2)
+
+        waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+        with ThreadPoolExecutor(1) as pool, engine.connect() as first, engine.connect() as looking:
+            first.execute(sqlalchemy.insert(models.StudyUserAttributeModel), [row])
+            second = pool.submit(write)
+            while not looking.execute(sqlalchemy.text(waiting)).scalar_one() and not second.done():
+                looking.rollback()
+            first.commit()
+            second.result(timeout=60)
+        assert other.get_study_user_attrs(study) == {"identity": 2}

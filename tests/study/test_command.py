@@ -144,6 +144,7 @@ def test_show_tells_one_trial_whole(done: Done) -> None:
         (["show", "small", "99"], 3, "has no trial 99; it has 0 to 5"),
         (["trials", "small", "--storage", "sqlite:///other.db"], 3, "no trial store at other.db"),
         (["trials", "small", "--storage", "nonsense"], 3, "not a database URL"),
+        (["trials", "small", "--storage", "mysql://me:secret@host/db"], 3, "sqlite or postgresql alone"),
         (["study", "nowhere.yaml"], 2, "nowhere.yaml"),
     ],
 )

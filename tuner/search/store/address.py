@@ -19,10 +19,10 @@ MEMORY_URL = "sqlite:///:memory:"
 
 
 def sqlite_file(url: str) -> Path | None:
-    """The file behind a SQLite URL; None for other databases and for the in-memory store.
+    """The file behind a SQLite URL; None for PostgreSQL and for the in-memory store.
 
     Raises:
-        StoreError: the text is no SQLAlchemy URL, or a SQLite URL that names no file.
+        StoreError: the text is no SQLAlchemy URL, one of another database, or a SQLite URL that names no file.
     """
     try:
         parsed = sqlalchemy.engine.make_url(url)
@@ -32,7 +32,9 @@ def sqlite_file(url: str) -> Path | None:
             f"storage {shown!r} is not a database URL; expected one such as 'sqlite:///tuner.db' or "
             "'postgresql+psycopg://user@host/name'."
         ) from error
-    if parsed.get_backend_name() != "sqlite" or url == MEMORY_URL:
+    if (kind := parsed.get_backend_name()) not in ("sqlite", "postgresql"):
+        raise StoreError(f"storage {said(parsed)!r} is of {kind}; studies are kept in sqlite or postgresql alone.")
+    if kind != "sqlite" or url == MEMORY_URL:
         return None
     if parsed.database in (None, "", ":memory:"):
         raise StoreError(

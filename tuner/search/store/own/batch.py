@@ -15,7 +15,10 @@ from optuna.distributions import BaseDistribution, distribution_to_json
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages._rdb import models
 from optuna.trial import TrialState
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
+
+_INSERT: Mapping[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 
 class Batch:
@@ -90,10 +93,11 @@ class Batch:
         for model, key, row in self._changes:
             session.execute(sqlalchemy.update(model).filter_by(**key).values(**row))
         for (model, study, name), value in self._study.items():
-            place, text = {"study_id": study, "key": name}, json.dumps(value)
-            change = sqlalchemy.update(model).filter_by(**place).values(value_json=text)
-            if not session.connection().execute(change).rowcount:
-                session.execute(sqlalchemy.insert(model), [{**place, "value_json": text}])
+            # others may set it at this moment: in one statement the later one counts, in two it would be refused
+            insert = _INSERT[session.get_bind().dialect.name](model)
+            row = insert.values(study_id=study, key=name, value_json=json.dumps(value))
+            changed = {"value_json": row.excluded.value_json}
+            session.execute(row.on_conflict_do_update(index_elements=["study_id", "key"], set_=changed))
         for number, state, moment in self._ends:
             trial = models.TrialModel.find_or_raise_by_id(number, session, for_update=True)
             if trial.state.is_finished():
