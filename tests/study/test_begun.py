@@ -110,6 +110,15 @@ WRONG = [
     ),
     ("small/0", ("--set", "trial.init={source: small/0, lora: {rank: 0}}"), 2, "rank"),
     ("small/0", ("--set", "trial.init={source: small/0, lora: {alpha: -1}}"), 2, "alpha"),
+    (
+        "small/0",
+        ("--set", "trial.init={source: small/0, take: layers}", "--set", "trial.model.depth=2"),
+        2,
+        "1 layers to",
+    ),
+    ("small/0", ("--set", "trial.init={source: small/0, take: nothing}"), 2, "would change nothing"),
+    ("small/0", ("--set", "trial.init={source: small/0, take: nothing, freeze: 1}"), 2, "no weights to freeze"),
+    ("small/0", ("--set", "trial.optim.distil.weight=1.5"), 2, "distil.weight"),
     ("small/0", ("--set", "space.init.source={choice: [small/0, small/1]}"), 2, "which decides it"),
 ]
 

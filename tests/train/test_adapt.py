@@ -9,17 +9,21 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from test_fit import MILESTONES, Recorder, assert_same_state, exact
 
-from tuner.spec.errors import CheckpointError
+from tuner.spec.errors import CheckpointError, DataError
 from tuner.spec.parts.model import InitSpec, ModelSpec
+from tuner.spec.parts.optim import DistilSpec
 from tuner.spec.records import Ancestor, State
 from tuner.spec.trial import TrialSpec
 from tuner.train import checkpoint
 from tuner.train.fit import Place, fit
 from tuner.train.model.adapt import adapt, adapters, begin_with, plain
+from tuner.train.model.distil import Distillation
 from tuner.train.model.gpt import GPT
-from tuner.train.use.adopt import keep, load_any
+from tuner.train.use.adopt import _shallower, keep, load_any
 from tuner.train.use.trained import load_checkpoint
 
 MODEL = {"depth": 2, "width": 16, "heads": 2, "dropout": 0.2}
@@ -196,3 +200,74 @@ def test_a_kept_model_is_whole_or_not_there(ancestor: Ancestor, tmp_path: Path, 
         keep(Path(again.folder), Path(), root)
     assert keep(Path(ancestor.folder), Path(), root) == again
     assert load_any(Path(again.folder), Path()).tokenizer.vocab == VOCAB
+
+
+def test_layers_are_taken_evenly(text_file: Path, ancestor: Ancestor, place: Any) -> None:
+    """A study of the first layer alone begins with the first; of both, with both, as with all."""
+    before = load_any(Path(ancestor.folder), Path()).gpt.state_dict()
+    frozen = {"take": "layers", "freeze": 1}
+    train(begun(text_file, ancestor, frozen, model={**MODEL, "depth": 1}, budget="640 tokens"), place("a"))
+    after = final(place("a"))
+    assert {name for name in after if name.startswith("blocks.")} == {n for n in before if n.startswith("blocks.0.")}
+    assert all(torch.equal(after[name], before[name]) for name in after if name.startswith(("blocks.", "tokens")))
+    _, some = train(begun(text_file, ancestor, {"take": "layers"}), place("b"))
+    _, every = train(begun(text_file, ancestor, {}), place("c"))
+    assert some.milestones == every.milestones
+
+
+def test_more_layers_than_there_are_is_no_trial(text_file: Path, ancestor: Ancestor, place: Any) -> None:
+    with pytest.raises(DataError, match=r"model.depth is 3, and base/1 has 2 layers to take"):
+        train(begun(text_file, ancestor, {"take": "layers"}, model={**MODEL, "depth": 3}), place("a"))
+
+
+@given(st.integers(1, 40), st.data())
+def test_what_is_kept_of_a_depth(depth: int, data: st.DataObject) -> None:
+    kept = data.draw(st.integers(1, depth))
+    weights = {f"blocks.{layer}.x": torch.tensor(layer) for layer in range(depth)} | {"norm.weight": torch.tensor(7)}
+    found = _shallower(weights, depth, kept)
+    order = [int(found[f"blocks.{layer}.x"]) for layer in range(kept)]
+    assert len(found) == kept + 1
+    assert order == sorted(set(order))
+    assert order[0] == 0
+    assert kept == 1 or order[-1] == depth - 1
+    assert kept != depth or order == list(range(depth))
+
+
+def test_a_student_learns_what_its_teacher_expects() -> None:
+    torch.manual_seed(1)
+    student, teacher = (GPT(ModelSpec(depth=1, width=16), 30, 8) for _ in range(2))
+    for parameter in (*student.parameters(), *teacher.parameters()):
+        torch.nn.init.normal_(parameter, std=0.5)
+    ids, targets = torch.randint(0, 30, (2, 8)), torch.randint(0, 30, (2, 8))
+    targets[0, :3] = -100
+    own, entropy = student.losses(ids, targets, 0.01, 0.1)
+
+    def losses(weight: float, temperature: float, of: GPT = student) -> torch.Tensor:
+        how = Distillation(of, teacher, DistilSpec(weight=weight, temperature=temperature))
+        loss, told = how.losses(ids, targets, 0.01, 0.1)
+        assert of is not student or torch.allclose(told, entropy)
+        return loss
+
+    assert torch.allclose(losses(0.0, 3.0), own)
+    p, q = (torch.softmax(gpt(ids)[targets >= 0] / 3, -1) for gpt in (teacher, student))
+    expected = 9 * (p * (p.log() - q.log())).sum(-1).mean()
+    assert torch.allclose(losses(1.0, 3.0), expected, rtol=1e-4)
+    assert torch.allclose(losses(0.25, 3.0), 0.75 * own + 0.25 * expected, rtol=1e-4)
+    assert abs(losses(1.0, 2.0, of=teacher)) < 1e-6
+
+
+@pytest.mark.parametrize("init", [{"take": "layers"}, {"take": "nothing"}], ids=str)
+def test_a_student_s_trial_is_interrupted_without_a_trace(
+    text_file: Path, ancestor: Ancestor, place: Any, init: Any
+) -> None:
+    trial = begun(
+        text_file, ancestor, init, model={**MODEL, "depth": 1}, optim={"distil": {"weight": 0.5, "temperature": 3}}
+    )
+    _, whole = train(trial, place("whole"))
+    train(trial, place("cut"), interrupt_after=17)
+    train(trial, place("cut"))
+    assert_same_state(place("whole"), place("cut"))
+    plain_trial = trial.model_copy(update={"optim": trial.optim.model_copy(update={"distil": DistilSpec()})})
+    if init["take"] == "layers":
+        assert whole.milestones != train(plain_trial, place("plain"))[1].milestones
+    assert {name.split(".")[0] for name in final(place("whole"))} == {"blocks", "head", "norm", "smear", "tokens"}

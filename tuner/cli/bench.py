@@ -58,11 +58,31 @@ def bench_overfit(
     seeds: Annotated[int, typer.Option(min=1, help="trials of each option")] = 3,
 ) -> None:
     """Dropout, weight decay, label smoothing and each augmentation on a text that a model can learn by heart."""
-    from tuner.bench.overfit import compare_options
+    from tuner.bench.learning.overfit import compare_options
     from tuner.run.hands.local import cores
 
     with errors_as_sentences():
         compare_options(text.absolute(), kilobytes, epochs, seeds, cores())
+
+
+@bench.command("descend")
+def bench_descend(
+    text: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="a UTF-8 text to go on with")],
+    first: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="what was read before [default: Python's source]")
+    ] = None,
+    depth: Annotated[int, typer.Option(min=2)] = 4,
+    width: Annotated[int, typer.Option(min=8)] = 128,
+    budget: Annotated[str, typer.Option(help="of the ancestor, and of its students")] = "2M tokens",
+    more: Annotated[str, typer.Option(help="of those that go on with the other text")] = "500k tokens",
+    seeds: Annotated[int, typer.Option(min=1, help="trials of each kind")] = 3,
+) -> None:
+    """A trained model that goes on with another text against a fresh one, and its students of half the depth."""
+    from tuner.bench.learning.descend import compare_descent
+
+    with errors_as_sentences():
+        before = None if first is None else first.absolute()
+        compare_descent(before, text.absolute(), depth, width, (budget, more), seeds)
 
 
 @bench.command("shapes")

@@ -64,10 +64,13 @@ def parse(
 
 def _inheriting(document: Document, spec: StudySpec, ancestor: Ancestor) -> StudySpec:
     """The study with what the weights of its ancestor decide; what is written besides may not contradict it."""
-    trial, name = spec.trial.model_dump(), spec.trial.init.source
-    data = trial["data"]
-    own = {"dropout": spec.trial.model.dropout}
+    trial, name, take = spec.trial.model_dump(), spec.trial.init.source, spec.trial.init.take
+    data, deepest = trial["data"], ancestor.model["depth"]
+    own = {"all": {"dropout"}, "layers": {"dropout", "depth"}, "nothing": set(ancestor.model)}[take]
     decided = {("model", field): value for field, value in ancestor.model.items() if field not in own}
+    if take == "layers" and spec.trial.model.depth > deepest and "model.depth" not in spec.space:
+        place = document.place(("trial", "model", "depth"))
+        raise SpecError(f"{place}: model.depth is {spec.trial.model.depth}, and {name} has {deepest} layers to take.")
     decided |= {
         ("data", "tokenizer"): {"kind": "file", "vocab": None, "path": f"{ancestor.folder}/{ancestor.tokenizer}"}
     }

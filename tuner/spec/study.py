@@ -188,16 +188,17 @@ def _comparable(spec: StudySpec) -> list[Mistake]:
 
 def _inherited(spec: StudySpec) -> list[Mistake]:
     """Weights that were trained have a shape and a vocabulary."""
-    if spec.trial.init.source is None:
+    init = spec.trial.init
+    if init.source is None:
         return []
-    fixed = ("model.", "data.tokenizer.", "init.source", "init.sha256", "init.folder", RECIPE)
-    learned = ("data.context",) if spec.trial.model.positions == "learned" else ()
+    fixed = ["data.tokenizer.", "init.source", "init.sha256", "init.folder", "init.take"]
+    if init.take != "nothing":
+        fixed += ["model.", RECIPE, *(["data.context"] if spec.trial.model.positions == "learned" else [])]
+    free = {"all": ("model.dropout",), "layers": ("model.dropout", "model.depth"), "nothing": ()}[init.take]
     return [
-        Mistake(
-            ("space", path), f"the trials begin with {spec.trial.init.source}, which decides it; remove it", key=True
-        )
+        Mistake(("space", path), f"the trials begin with {init.source}, which decides it; remove it", key=True)
         for path in spec.space
-        if path.startswith((*fixed, *learned)) and path != "model.dropout"
+        if path.startswith(tuple(fixed)) and path not in free
     ]
 
 

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from tuner.spec.budget import Budget
 from tuner.spec.parts.data import DataSpec
 from tuner.spec.parts.model import InitSpec, ModelSpec
-from tuner.spec.parts.optim import OptimSpec
+from tuner.spec.parts.optim import DistilSpec, OptimSpec
 from tuner.spec.parts.recipes import RECIPES, beneath
 from tuner.spec.parts.scalars import BudgetField, Count, Frozen, Int, digest
 
@@ -53,7 +53,13 @@ class TrialSpec(Frozen):
             raise ValueError(f"batch {self.batch} does not divide into {self.devices} devices' shares of micro-batches")
         if self.init.freeze > self.model.depth:
             raise ValueError(f"init.freeze is {self.init.freeze}, and the model has {self.model.depth} layers")
+        if self.init.source is None and self.optim.distil.weight:
+            raise ValueError("optim.distil.weight is above 0, and there is no teacher; name one as init.source")
+        if self.init.take == "nothing" and not self.optim.distil.weight:
+            raise ValueError("init.take is nothing and optim.distil.weight 0, so init.source would change nothing")
         if self.strategy == "fsdp":
+            if self.optim.distil.weight:
+                raise ValueError("strategy fsdp with optim.distil is not supported; use ddp")
             if self.init.lora.rank is not None:
                 raise ValueError("strategy fsdp with init.lora is not supported; adapters take little memory, use ddp")
             if self.devices == 1:
@@ -84,6 +90,8 @@ class TrialSpec(Frozen):
             del data["optim"]["label_smoothing"]
         if not self.model.bias:
             del data["model"]["bias"]
+        if self.optim.distil == DistilSpec():
+            del data["optim"]["distil"]
         if self.init == InitSpec():
             del data["init"]
         for name in ("clean", "mask", "documents", "overlap", "augment"):

@@ -39,7 +39,7 @@ from tuner.train.model.shape import Shape, shape
 from tuner.train.text.augment import Augmented
 from tuner.train.text.corpus import open_corpus
 from tuner.train.text.cursor import WINDOWS
-from tuner.train.use.adopt import initial
+from tuner.train.use.adopt import descend
 from tuner.train.use.samples import Samples
 
 
@@ -136,7 +136,7 @@ def fit(
         if ranks.rank:
             torch.manual_seed(spec.seed + ranks.rank)  # other rows, other dropout
         if spec.init.source is not None:
-            module.begin(initial(spec.init))
+            descend(module, info.vocab)
         module.adopt(setting)
         facts = _facts(spec, info, counts, meter.steps, setting, device, code_version)
         if spec.init.source is not None:

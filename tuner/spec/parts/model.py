@@ -74,13 +74,14 @@ class LoraSpec(Frozen):
 
 
 class InitSpec(Frozen):
-    """Where the first weights come from: drawn from the seed, or of the trained model ``source``, whose shape and
-    vocabulary are kept. What a study's command finds there, ``sha256`` and ``folder``, need not be written.
+    """Where the first weights come from: drawn from the seed, or of the trained model ``source``, whose vocabulary is
+    kept, and by ``take`` its shape. ``sha256`` and ``folder`` are found out where they are not written.
     """
 
     source: Annotated[str, Field(min_length=1)] | None = None  # MODEL@champion, STUDY/TRIAL, or a model's folder
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None  # of the weights
     folder: str | None = None  # the copy that trials begin with
+    take: Literal["all", "layers", "nothing"] = "all"  # layers: as many as model.depth says; nothing: it only teaches
     freeze: Annotated[Int, Field(ge=0, le=1000)] = 0  # so many layers, the lowest, stay as they are, and what is below
     lora: LoraSpec = LoraSpec()
 
@@ -88,4 +89,6 @@ class InitSpec(Frozen):
     def _fits(self) -> Self:
         if self.source is None and self.model_dump(exclude_defaults=True):
             raise ValueError("source is missing: which weights are frozen, adapted or meant? Name a trained model")
+        if self.take == "nothing" and (self.freeze or self.lora.rank is not None):
+            raise ValueError("take is nothing, so there are no weights to freeze or adapt; remove freeze and lora")
         return self

@@ -30,6 +30,13 @@ class MultiplierSpec(Frozen):
     layer_decay: Annotated[Float, Field(gt=0, le=1)] = 1.0  # each layer has this times the rate of the one above
 
 
+class DistilSpec(Frozen):
+    """How much of what is minimised is to expect what the model of ``init.source`` does, in place of the text alone."""
+
+    weight: Fraction = 0.0
+    temperature: Positive = 2.0  # above 1 its lesser expectations count for more
+
+
 class OptimSpec(Frozen):
     """The optimizer. ``warmup`` and ``decay`` are fractions of the budget, never numbers of steps."""
 
@@ -41,6 +48,7 @@ class OptimSpec(Frozen):
     weight_decay: Annotated[Float, Field(ge=0)] = 0.1  # on matrices only
     z_loss: Annotated[Float, Field(ge=0)] = 0.0  # weight of the mean squared log-partition (PaLM, arXiv 2204.02311)
     label_smoothing: Annotated[Float, Field(ge=0, lt=1)] = 0.0  # share of a target given to all tokens
+    distil: DistilSpec = DistilSpec()
     warmup: Annotated[Float, Field(ge=0, lt=1)] = 0.05
     schedule: Literal["cosine", "linear", "constant", "wsd"] = "cosine"
     decay: Annotated[Float, Field(gt=0, le=1)] = 0.3  # wsd: the last share of the budget, in which lr falls

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from torch.nn.utils import parametrize
 
 from tuner.spec.parts.model import InitSpec
 from tuner.train.machine import shards
-from tuner.train.model.gpt import GPT
+from tuner.train.model.gpt import GPT, Block
 
 _ORIGINAL, _ADAPTER = "parametrizations.weight.original", "parametrizations.weight.0."
 
@@ -45,7 +46,7 @@ def adapt(gpt: GPT, init: InitSpec) -> None:
         return
     gpt.requires_grad_(False)
     for block in gpt.blocks[init.freeze :]:
-        chosen = block if init.lora.on == "all" else block.attention
+        chosen = block if init.lora.on == "all" else cast(Block, block).attention
         for matrix in [part for part in chosen.modules() if isinstance(part, nn.Linear)]:
             adapter = Adapter(matrix.weight, rank, init.lora.alpha / rank)
             parametrize.register_parametrization(matrix, "weight", adapter)

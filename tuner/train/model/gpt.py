@@ -303,7 +303,11 @@ class GPT(nn.Module):
         if not z_loss and not smoothing:
             loss = self.loss(ids, targets)
             return loss, loss
-        logits = self(ids).float().reshape(-1, self.vocab)
+        return self.losses_of(self(ids).float(), targets, z_loss, smoothing)
+
+    def losses_of(self, logits: Tensor, targets: Tensor, z_loss: float, smoothing: float) -> tuple[Tensor, Tensor]:
+        """As ``losses``, of logits (B, T, vocabulary) that are known."""
+        logits = logits.reshape(-1, self.vocab)
         loss = minimised = F.cross_entropy(logits.detach() if smoothing else logits, targets.reshape(-1))
         if smoothing:
             minimised = F.cross_entropy(logits, targets.reshape(-1), label_smoothing=smoothing)

@@ -18,6 +18,7 @@ from tuner.spec.trial import TrialSpec
 from tuner.train.machine import shards
 from tuner.train.machine.ranks import ALONE, Ranks
 from tuner.train.model.adapt import adapt, adapters, begin_with, plain
+from tuner.train.model.distil import Distillation
 from tuner.train.model.gpt import GPT
 from tuner.train.model.optim import build_optimizers, rate_factor, set_rates
 
@@ -86,6 +87,7 @@ class GPTModule(nn.Module):
         self._clipped = [
             one for one in self.gpt.parameters() if one.requires_grad
         ]  # walking the modules anew costs 25 us a step
+        self._eager: Losses = self.gpt.losses
         self._compiled: Losses | None = None
         self.adopt(Setting.plain(spec))
         self.to(device)
@@ -104,8 +106,8 @@ class GPTModule(nn.Module):
             # A graph's memory is overwritten by its next run, gradients that accumulate over runs are lost with it
             graphs = self.device.type == "cuda" and setting.accumulate == 1
             mode = "reduce-overhead" if graphs else "default"
-            self._compiled = cast(Losses, torch.compile(self.gpt.losses, dynamic=False, mode=mode))
-        self._losses = self._compiled if setting.compile and self._compiled is not None else self.gpt.losses
+            self._compiled = cast(Losses, torch.compile(self._eager, dynamic=False, mode=mode))
+        self._losses = self._compiled if setting.compile and self._compiled is not None else self._eager
 
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
         if self.setting.precision == "bf16":
@@ -167,6 +169,11 @@ class GPTModule(nn.Module):
         """Begin with the weights of a trained GPT instead of those drawn from the seed."""
         begin_with(self.gpt, weights)
 
+    def learn_from(self, teacher: GPT) -> None:
+        """Minimise, as ``spec.optim.distil`` says, also how far the model is from ``teacher``; before ``adopt``."""
+        teacher.to(self.device).eval().requires_grad_(False)
+        self._eager = Distillation(self.gpt, teacher, self.spec.optim.distil).losses
+
     def weights(self) -> dict[str, Tensor]:
         """The state dict of the GPT as it is used, whole."""
         state: dict[str, Tensor] = shards.whole(plain(self.gpt))
@@ -174,7 +181,7 @@ class GPTModule(nn.Module):
 
     def training_state(self) -> dict[str, Any]:
         """All that a bit-identical continuation needs beside weights and position."""
-        own = {"cpu_rng": torch.get_rng_state(), "loss_sum": self.loss_sum.cpu()}
+        own: dict[str, Any] = {"cpu_rng": torch.get_rng_state(), "loss_sum": self.loss_sum.cpu()}
         if self.device.type == "cuda":
             own["cuda_rng"] = torch.cuda.get_rng_state(self.device)
         if trained := adapters(self.gpt):

@@ -8,17 +8,23 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from filelock import FileLock
 from safetensors.torch import load_file
 from torch import Tensor
 
 from tuner.spec.disk import force, note, sha256
-from tuner.spec.errors import CheckpointError
+from tuner.spec.errors import CheckpointError, DataError
 from tuner.spec.parts.model import InitSpec
 from tuner.spec.records import Ancestor
+from tuner.spec.trial import TrialSpec
 from tuner.train.checkpoint import MANIFEST, SPEC, WEIGHTS
+from tuner.train.model.adapt import begin_with
+from tuner.train.model.gpt import GPT
+from tuner.train.model.module import GPTModule
 from tuner.train.text.tokenizer import saved_as
 from tuner.train.use.gpt2 import is_gpt2, read_gpt2
 from tuner.train.use.trained import Trained, load_checkpoint, load_model
@@ -85,13 +91,32 @@ def keep(folder: Path, corpora: Path, root: Path) -> Ancestor:
         return _described(final, trained)
 
 
-def initial(init: InitSpec) -> dict[str, Tensor]:
-    """The weights that a trial begins with, from the copy that its study has kept; a plain GPT's state dict.
+def descend(module: GPTModule, vocab: int) -> None:
+    """Let a trial's model begin with the weights of its ancestor, or learn from it, as its spec says: before it adopts
+    a setting, and before its state is restored.
 
     Raises:
-        CheckpointError: they are gone, or others.
+        CheckpointError: the ancestor's copy is gone, or other weights.
+        DataError: it has fewer layers than are to be taken.
     """
-    path = Path(init.folder or "") / WEIGHTS
+    spec, init = module.spec, module.spec.init
+    folder = Path(init.folder or "")
+    weights = _weights(folder / WEIGHTS, init)
+    ancestor = TrialSpec.model_validate(json.loads((folder / SPEC).read_text(encoding="utf-8"))["trial"])
+    if init.take != "nothing":
+        if spec.model.depth > ancestor.model.depth:
+            raise DataError(
+                f"model.depth is {spec.model.depth}, and {init.source} has {ancestor.model.depth} layers to take"
+            )
+        module.begin(_shallower(weights, ancestor.model.depth, spec.model.depth))
+    if spec.optim.distil.weight:
+        with torch.random.fork_rng():  # a model is initialised when built, and that draws
+            teacher = GPT(ancestor.model, vocab, spec.data.context)
+        begin_with(teacher, weights)
+        module.learn_from(teacher)
+
+
+def _weights(path: Path, init: InitSpec) -> dict[str, Tensor]:
     try:
         if sha256(path) == init.sha256:
             return load_file(path)
@@ -99,6 +124,20 @@ def initial(init: InitSpec) -> dict[str, Tensor]:
     except OSError as error:
         reason = f"cannot be read ({error.strerror or error})"
     raise CheckpointError(f"{path}: {reason}; the study's command, run again, fetches them from {init.source}.")
+
+
+def _shallower(weights: Mapping[str, Tensor], depth: int, kept: int) -> dict[str, Tensor]:
+    """The weights of ``kept`` of ``depth`` layers: evenly spaced, the lowest and the highest among them."""
+    places = {round(layer * (depth - 1) / max(kept - 1, 1)): layer for layer in range(kept)}
+    found = {}
+    for name, one in weights.items():
+        if not name.startswith("blocks."):
+            found[name] = one
+            continue
+        _, layer, rest = name.split(".", 2)
+        if int(layer) in places:
+            found[f"blocks.{places[int(layer)]}.{rest}"] = one
+    return found
 
 
 def _described(folder: Path, trained: Trained) -> Ancestor:

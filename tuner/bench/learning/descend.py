@@ -1,0 +1,107 @@
+"""What beginning with a trained model is worth: on another text against a fresh model, and for a student of half its
+depth. Studies of the platform by its own command, as a user runs them; nothing here knows torch.
+"""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+from tuner.bench.lab import workplace
+from tuner.search.history import StudyRecord, read_study
+from tuner.search.store.storage import open_storage
+from tuner.search.store.url import DEFAULT_URL
+from tuner.spec.budget import Budget
+from tuner.spec.errors import TunerError
+
+MILESTONES = 10
+DISTIL = {"weight": 0.5, "temperature": 2.0}
+
+
+def compare_descent(
+    first: Path | None, second: Path, depth: int, width: int, budgets: tuple[str, str], seeds: int
+) -> None:
+    """Print validation losses in nats a token, means of ``seeds`` with their deviation: the ancestor's on the text
+    ``first`` (None: the standard library's source); on ``second`` those of models that go on from it and of fresh ones,
+    after a fifth of the second budget and at its end; on ``first`` those of half-depth students of the first budget:
+    fresh, begun with the ancestor's layers, and taught by it as well.
+
+    Raises:
+        TunerError: a study does not end.
+    """
+    long, short = (Budget.parse(text) for text in budgets)
+    fifth = str(Budget(short.amount / 5, short.unit))
+    old = {"source": "stdlib"} if first is None else {"source": "text", "path": str(first)}
+    new = {"source": "text", "path": str(second)}
+    model, descent = {"depth": depth, "width": width}, {"source": "ancestor/0"}
+    with workplace():
+        value = _study("ancestor", old, model, str(long), 1).trials[0].milestones[MILESTONES]
+        print(f"ancestor: {depth} x {width}, {long} of {first or 'the standard library'}: {value:.4f}", flush=True)
+        on = _study("on", new, {}, str(short), seeds, init=descent)
+        kept: dict[str, str] = on.spec["trial"]["data"]["tokenizer"]
+        quick = _study("quick", new, {}, fifth, seeds, init=descent)
+        fresh = _study("fresh", new, model, str(short), seeds, tokenizer=kept)
+        print(f"on {second.name}, {short}: after a fifth, at the end", flush=True)
+        for name, record in (("going on from it", on), ("fresh", fresh)):
+            print(f"  {name:32} {_mean(record, MILESTONES // 5)}   {_mean(record, MILESTONES)}", flush=True)
+        print(f"  {'going on, for a fifth in all':32} {_mean(quick, MILESTONES)}", flush=True)
+        half = {"depth": max(1, depth // 2)}
+        print(f"students of {half['depth']} layers, {long} of the first text; the teacher has {value:.4f}", flush=True)
+        layers = {**descent, "take": "layers"}
+        alone = _study("alone", old, {**model, **half}, str(long), seeds, tokenizer=kept)
+        taken = _study("taken", old, half, str(long), seeds, init=layers)
+        taught = _study("taught", old, half, str(long), seeds, init=layers, distil=DISTIL)
+        for name, record in (("fresh", alone), ("its layers", taken), ("its layers, and taught by it", taught)):
+            print(f"  {name:32} {_mean(record, MILESTONES)}", flush=True)
+
+
+def _study(
+    name: str,
+    text: dict[str, str],
+    model: dict[str, int],
+    budget: str,
+    seeds: int,
+    init: dict[str, str] | None = None,
+    tokenizer: dict[str, str] | None = None,
+    distil: dict[str, float] | None = None,
+) -> StudyRecord:
+    """Run a study to its end and read it."""
+    data: dict[str, object] = {**text, "context": 64, "val_tokens": 65_536}
+    if init is None:
+        data["tokenizer"] = tokenizer or {"kind": "bpe", "vocab": 1024}
+    tree = {
+        "name": name,
+        "trial": {
+            "data": data,
+            "model": model,
+            "optim": {"distil": distil} if distil else {},
+            "batch": 12,
+            "precision": "fp32",
+            "budget": budget,
+            **({} if init is None else {"init": init}),
+        },
+        "space": {"seed": {"choice": list(range(1, max(seeds, 2) + 1))}},
+        "study": {
+            "trials": seeds,
+            "milestones": MILESTONES,
+            "sampler": "grid",
+            "pruner": "none",
+            "prior": "none",
+            "samples": 0,
+        },
+    }
+    Path(f"{name}.yaml").write_text(yaml.safe_dump(tree))
+    ended = subprocess.run([sys.executable, "-m", "tuner.study", f"{name}.yaml"], capture_output=True, text=True)
+    if ended.returncode:
+        raise TunerError(f"study {name} ended with {ended.returncode}: {ended.stderr.strip()[-500:]}")
+    return read_study(open_storage(DEFAULT_URL), name)
+
+
+def _mean(record: StudyRecord, milestone: int) -> str:
+    values = [trial.milestones[milestone] for trial in record.trials]
+    spread = f" (+- {statistics.stdev(values):.4f})" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):.4f}{spread}"
