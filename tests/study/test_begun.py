@@ -116,6 +116,13 @@ WRONG = [
         2,
         "1 layers to",
     ),
+    (
+        "small/0",
+        ("--set", "trial.init={source: small/0, take: layers}", "--set", "space.model.depth={int: [1, 2]}"),
+        2,
+        "is up to 2",
+    ),
+    ("small/0", ("--set", "trial.init={source: small/0, freeze: 1, lora: {rank: 2}}"), 2, "none to adapt"),
     ("small/0", ("--set", "trial.init={source: small/0, take: nothing}"), 2, "would change nothing"),
     ("small/0", ("--set", "trial.init={source: small/0, take: nothing, freeze: 1}"), 2, "no weights to freeze"),
     ("small/0", ("--set", "trial.optim.distil.weight=1.5"), 2, "distil.weight"),

@@ -23,6 +23,7 @@ from tuner.train.fit import Place, fit
 from tuner.train.model.adapt import adapt, adapters, begin_with, plain
 from tuner.train.model.distil import Distillation
 from tuner.train.model.gpt import GPT
+from tuner.train.model.module import GPTModule, Setting
 from tuner.train.use.adopt import _shallower, keep, load_any
 from tuner.train.use.trained import load_checkpoint
 
@@ -181,7 +182,7 @@ def test_weights_that_are_gone_or_others_are_a_sentence(
     data = bytearray((folder / "model.safetensors").read_bytes())
     data[-3] ^= 1
     (folder / "model.safetensors").write_bytes(bytes(data))
-    with pytest.raises(CheckpointError, match=r"other weights.*run again, fetches them from base/1"):
+    with pytest.raises(CheckpointError, match=r"other weights.*run again, fetches it from base/1"):
         train(trial, place("a"))
     (folder / "model.safetensors").unlink()
     with pytest.raises(CheckpointError, match="cannot be read"):
@@ -195,6 +196,9 @@ def test_a_kept_model_is_whole_or_not_there(ancestor: Ancestor, tmp_path: Path, 
     assert Path(again.folder).name == again.sha256[:16] == ancestor.sha256[:16]
     assert {path.name for path in root.iterdir()} == {again.sha256[:16], "keep.lock"}
     weights = Path(again.folder) / "model.safetensors"
+    place = weights.stat().st_ino
+    assert keep(Path(ancestor.folder), Path(), root) == again
+    assert weights.stat().st_ino == place, "a trial may be reading it"
     weights.write_bytes(weights.read_bytes()[:-1])
     with pytest.raises(CheckpointError):
         keep(Path(again.folder), Path(), root)
@@ -271,3 +275,19 @@ def test_a_student_s_trial_is_interrupted_without_a_trace(
     if init["take"] == "layers":
         assert whole.milestones != train(plain_trial, place("plain"))[1].milestones
     assert {name.split(".")[0] for name in final(place("whole"))} == {"blocks", "head", "norm", "smear", "tokens"}
+
+
+def test_a_compiled_student_is_taught_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was compiled before there was a teacher is not used."""
+    monkeypatch.setattr(torch, "compile", lambda function, **how: function)
+    trial = TrialSpec.model_validate({"model": {"depth": 1, "width": 16}, "data": {"context": 8}, "compile": True})
+    module = GPTModule(trial, 30, lambda: 0.0)
+    module.learn_from(GPT(trial.model, 30, 8))
+    module.adopt(Setting.plain(trial))
+    assert isinstance(module._losses.__self__, Distillation)  # type: ignore[attr-defined]
+
+
+def test_weights_that_lack_something_are_refused() -> None:
+    gpt = GPT(ModelSpec.model_validate(MODEL), 50, 16)
+    with pytest.raises(RuntimeError, match="Missing key"):
+        begin_with(gpt, {name: one for name, one in gpt.state_dict().items() if name != "norm.weight"})

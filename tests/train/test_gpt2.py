@@ -134,6 +134,8 @@ WRONG: list[tuple[str, Any, str]] = [
     ("config", {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx"),
     ("config", {"n_head": 5}, "does not divide into 5 heads"),
     ("config", {"n_layer": 4}, "has no h.3"),
+    ("config", {"n_positions": None}, "n_positions"),
+    ("config", {"n_embd": 64}, "three times 64"),
     ("file", "config.json", "expected the description"),
     ("file", "model.safetensors", "does not load"),
     ("file", "tokenizer.json", "no tokenizer can be read"),

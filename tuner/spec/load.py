@@ -12,7 +12,7 @@ from typing import Any, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from tuner.spec.dimensions.dimension import DIMENSIONS
+from tuner.spec.dimensions.dimension import DIMENSIONS, ChoiceDim
 from tuner.spec.dimensions.fields import annotated, describe, model_of, near_word, words_of
 from tuner.spec.dimensions.space import RECIPE
 from tuner.spec.document import (
@@ -68,25 +68,43 @@ def _inheriting(document: Document, spec: StudySpec, ancestor: Ancestor) -> Stud
     data, deepest = trial["data"], ancestor.model["depth"]
     own = {"all": {"dropout"}, "layers": {"dropout", "depth"}, "nothing": set(ancestor.model)}[take]
     decided = {("model", field): value for field, value in ancestor.model.items() if field not in own}
-    if take == "layers" and spec.trial.model.depth > deepest and "model.depth" not in spec.space:
-        place = document.place(("trial", "model", "depth"))
-        raise SpecError(f"{place}: model.depth is {spec.trial.model.depth}, and {name} has {deepest} layers to take.")
+    if take == "layers" and (depth := _greatest(spec, "model.depth")) > deepest:
+        place = _place(document, spec, "model.depth")
+        raise SpecError(f"{place}: model.depth is up to {depth}, and {name} has {deepest} layers to take.")
     decided |= {
         ("data", "tokenizer"): {"kind": "file", "vocab": None, "path": f"{ancestor.folder}/{ancestor.tokenizer}"}
     }
     decided |= {("init", "sha256"): ancestor.sha256, ("init", "folder"): ancestor.folder}
     if not _written(document, ("data", "context")):
         data["context"] = ancestor.context
-    if ancestor.model["positions"] == "learned" and data["context"] > ancestor.context:
-        place = document.place(("trial", "data", "context"))
-        raise SpecError(f"{place}: data.context is {data['context']}, and {name} has {ancestor.context} positions.")
+    longest = max(data["context"], _greatest(spec, "data.context") if "data.context" in spec.space else 0)
+    if ancestor.model["positions"] == "learned" and longest > ancestor.context:
+        place = _place(document, spec, "data.context")
+        raise SpecError(f"{place}: data.context is up to {longest}, and {name} has {ancestor.context} positions.")
     for (section, field), value in decided.items():
         if _written(document, (section, field)) and trial[section][field] != value:
             place = document.place(("trial", section, field), key=True)
             was = "" if isinstance(value, dict) else f", where it is {said(value)}"
             raise SpecError(f"{place}: {section}.{field} is decided by the weights of {name}{was}; remove it here.")
         trial[section][field] = value
+    if RECIPE in spec.space:
+        trial = bare(trial)
     return StudySpec.model_validate({**spec.model_dump(), "trial": trial})
+
+
+def _greatest(spec: StudySpec, path: str) -> int:
+    """The most that a whole number of the trial may be, searched or written."""
+    section, name = path.split(".")
+    if path not in spec.space:
+        return int(getattr(getattr(spec.trial, section), name))
+    dimension = spec.space[path]
+    if isinstance(dimension, ChoiceDim):
+        return max((value for value in dimension.choice if isinstance(value, int)), default=0)
+    return int(dimension.high)
+
+
+def _place(document: Document, spec: StudySpec, path: str) -> str:
+    return document.place(("space", path) if path in spec.space else ("trial", *path.split(".")))
 
 
 def _written(document: Document, where: Where) -> bool:

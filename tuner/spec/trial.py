@@ -51,7 +51,10 @@ class TrialSpec(Frozen):
             raise ValueError(f"batch {self.batch} does not divide into {self.accumulate} micro-batches")
         if self.batch % (self.devices * (1 if self.accumulate == "auto" else self.accumulate)):
             raise ValueError(f"batch {self.batch} does not divide into {self.devices} devices' shares of micro-batches")
-        if self.init.freeze > self.model.depth:
+        known = self.init.take != "all" or self.init.folder is not None  # else depth is not yet the ancestor's
+        if known and self.init.lora.rank is not None and self.init.freeze == self.model.depth:
+            raise ValueError(f"init.freeze is {self.init.freeze}, all layers, so init.lora has none to adapt")
+        if known and self.init.freeze > self.model.depth:
             raise ValueError(f"init.freeze is {self.init.freeze}, and the model has {self.model.depth} layers")
         if self.init.source is None and self.optim.distil.weight:
             raise ValueError("optim.distil.weight is above 0, and there is no teacher; name one as init.source")

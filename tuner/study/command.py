@@ -127,8 +127,8 @@ def run_study(
     with study_lock(url, spec.name, folder) as renew:
         opened = open_storage(url, create=True)
         search = Search(spec, opened)
-        pin(RUNS, spec)
         claim(folder, search.origin, uri)
+        pin(RUNS, spec)
         if not search.left:
             return _already_complete(console, spec, search, folder, uri)
         screen = Screen(spec, console, 0, None)

@@ -53,10 +53,10 @@ def fork_study(yaml: Path, overrides: list[str], storage: str | None, old: str, 
     with study_lock(url, spec.name, runs / spec.name):
         opened = open_storage(url, create=True)
         search = Search(spec, opened)
-        pin(runs, spec)
         if search.begun:
             raise StoreError(f"study '{spec.name}' has trials already; give the new study a name of its own.")
         claim(runs / spec.name, search.origin, location(spec.study.tracking))
+        pin(runs, spec)
         info = prepare_data(spec, runs / ".corpora", Screen(spec, console, 0, None))
         search.hold_text(info.fingerprint)
         begin_with(console, spec, opened, old, info.fingerprint)

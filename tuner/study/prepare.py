@@ -56,11 +56,14 @@ def ancestry(runs: Path, storage: str | None, keep: bool = True) -> Ancestry:
 
 
 def pin(runs: Path, spec: StudySpec) -> None:
-    """Remember which weights ``trial.init.source`` meant when the study began: a champion may have a successor."""
+    """Remember in the study's own folder which weights ``trial.init.source`` meant when it began: a champion may have a
+    successor.
+    """
     init = spec.trial.init
     if init.source is None or (pins := _pins(runs, spec.name)).get(init.source) == init.sha256:
         return
-    path, fresh = _pin_file(runs, spec.name), runs / MODELS / f".{spec.name}.new"
+    path = _pin_file(runs, spec.name)
+    fresh = path.with_name(f".{path.name}.new")
     note(fresh, json.dumps(seal({**pins, init.source: init.sha256})))
     fresh.replace(path)
 
@@ -74,7 +77,7 @@ def _pins(runs: Path, study: str) -> dict[str, str]:
 
 
 def _pin_file(runs: Path, study: str) -> Path:
-    return runs / MODELS / f"{study}.json"
+    return runs / study / "init.json"
 
 
 def _scratch() -> Path:

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback
+from torch.nn.utils import parametrize
 
 from tuner.spec.records import Measurement, Outcome, Preparing, Started, State, Verdict
 from tuner.train import checkpoint
@@ -138,7 +139,7 @@ class Life(Callback):
         self._weigh()
         if self.meter.due == 1:  # its evaluation was the last thing that could have taken more
             self._remember(self._peak())
-        with put_together(self.module.gpt):
+        with put_together(self.module.gpt), parametrize.cached():  # adapters are added once
             if self.meter.done:
                 metrics["latency_ms"] = latency_ms(self.module.gpt)
             samples = self.samples.draw(self.meter.spent.seconds, last=self.meter.done)

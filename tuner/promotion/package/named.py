@@ -17,6 +17,7 @@ from tuner.search.store.storage import open_storage
 from tuner.spec.errors import CheckpointError
 
 _SCHEME = "models:/"
+_TOLD = ("spec.json", "config.json")  # what says of a folder that there is a model in it
 
 
 @contextmanager
@@ -28,8 +29,9 @@ def located(store: str, registry: Registry, name: str) -> Generator[Path]:
     Raises:
         TunerError: there is no such thing.
     """
-    if Path(name).is_dir():
-        yield Path(name)
+    folder = Path(name).expanduser() if name.startswith("~/") else Path(name)
+    if any((folder / told).is_file() for told in _TOLD):
+        yield folder
     elif not name.startswith(_SCHEME) and (match := re.fullmatch(r"(.+)/(\d+)", name)):
         yield _checkpoint(store, match[1], int(match[2]))
     else:

@@ -29,7 +29,7 @@ def tell_text(yaml: Path, overrides: list[str], runs: Path, as_json: bool) -> No
         SpecError: the YAML is wrong.
         DataError: the text cannot be read, nothing is left of it, or its parts are the same text.
     """
-    data = load(yaml, overrides, ancestry(runs, None)).trial.data
+    data = load(yaml, overrides, ancestry(runs, None, keep=False)).trial.data
     waiting = Console(stderr=True)
 
     def progress(work: Preparing) -> None:

@@ -110,11 +110,15 @@ class Capacity:
 
 def shape_on(kind: str, spec: TrialSpec, vocab: int, parts: int) -> dict[str, object]:
     """What a note about a trial's steps in ``parts`` micro-batches on a kind of device holds for."""
-    adapted = spec.init.model_dump(include={"freeze", "lora"}) if spec.init.source is not None else {}
+    adapted: dict[str, object] = {}
+    if spec.init.source is not None:
+        adapted = spec.init.model_dump(include={"freeze", "lora"})
+    if spec.optim.distil.weight:
+        adapted["teacher"] = spec.init.sha256
     return {
         **adapted,
         "device": kind,
-        "model": spec.model.model_dump(mode="json"),
+        "model": spec.as_data()["model"],
         "vocab": vocab,
         "context": spec.data.context,
         "batch": spec.batch,

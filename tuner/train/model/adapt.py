@@ -32,7 +32,8 @@ class Adapter(nn.Module):
         nn.init.kaiming_uniform_(self.down, a=math.sqrt(5))
 
     def forward(self, weight: Tensor) -> Tensor:
-        return torch.addmm(weight, self.up, self.down, alpha=self.scale)
+        with torch.autocast(weight.device.type, enabled=False):  # the very sum that a checkpoint has
+            return torch.addmm(weight, self.up, self.down, alpha=self.scale)
 
 
 def adapt(gpt: GPT, init: InitSpec) -> None:
@@ -70,7 +71,8 @@ def begin_with(gpt: GPT, weights: Mapping[str, Tensor]) -> None:
     taken = {renamed.get(name, name): one for name, one in weights.items()}
     if (positions := taken.get("positions.weight")) is not None:
         taken["positions.weight"] = positions[: gpt.context]
-    gpt.load_state_dict(own | {name: shards.cut_like(one, own.get(name, one)) for name, one in taken.items()})
+    cut = {name: shards.cut_like(one, own.get(name, one)) for name, one in taken.items()}
+    gpt.load_state_dict(adapters(gpt) | cut)
 
 
 def _adapted(gpt: GPT) -> Iterator[tuple[str, nn.Linear]]:

@@ -172,7 +172,7 @@ class GPTModule(nn.Module):
     def learn_from(self, teacher: GPT) -> None:
         """Minimise, as ``spec.optim.distil`` says, also how far the model is from ``teacher``; before ``adopt``."""
         teacher.to(self.device).eval().requires_grad_(False)
-        self._eager = Distillation(self.gpt, teacher, self.spec.optim.distil).losses
+        self._eager, self._compiled = Distillation(self.gpt, teacher, self.spec.optim.distil).losses, None
 
     def weights(self) -> dict[str, Tensor]:
         """The state dict of the GPT as it is used, whole."""

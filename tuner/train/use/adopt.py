@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from tuner.spec.disk import force, note, sha256
-from tuner.spec.errors import CheckpointError, DataError
+from tuner.spec.errors import CheckpointError, DataError, TunerError
 from tuner.spec.parts.model import InitSpec
 from tuner.spec.records import Ancestor
 from tuner.spec.trial import TrialSpec
@@ -28,6 +28,8 @@ from tuner.train.model.module import GPTModule
 from tuner.train.text.tokenizer import saved_as
 from tuner.train.use.gpt2 import is_gpt2, read_gpt2
 from tuner.train.use.trained import Trained, load_checkpoint, load_model
+
+_AGAIN = "{}; the study's command, run again, fetches it from {}."
 
 
 def load_any(folder: Path, corpora: Path) -> Trained:
@@ -83,9 +85,10 @@ def keep(folder: Path, corpora: Path, root: Path) -> Ancestor:
             for path in (*temporary.iterdir(), temporary):
                 force(path)
             final = root / files[WEIGHTS][:16]
-            shutil.rmtree(final, ignore_errors=True)  # the same weights, or damaged ones
-            temporary.rename(final)
-            force(root)
+            if not _sound(final):  # one that is may be read at this moment
+                shutil.rmtree(final, ignore_errors=True)
+                temporary.rename(final)
+                force(root)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         return _described(final, trained)
@@ -102,7 +105,10 @@ def descend(module: GPTModule, vocab: int) -> None:
     spec, init = module.spec, module.spec.init
     folder = Path(init.folder or "")
     weights = _weights(folder / WEIGHTS, init)
-    ancestor = TrialSpec.model_validate(json.loads((folder / SPEC).read_text(encoding="utf-8"))["trial"])
+    try:
+        ancestor = TrialSpec.model_validate(json.loads((folder / SPEC).read_text(encoding="utf-8"))["trial"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{folder / SPEC}: {_AGAIN.format(' '.join(str(error).split()), init.source)}") from error
     if init.take != "nothing":
         if spec.model.depth > ancestor.model.depth:
             raise DataError(
@@ -110,7 +116,7 @@ def descend(module: GPTModule, vocab: int) -> None:
             )
         module.begin(_shallower(weights, ancestor.model.depth, spec.model.depth))
     if spec.optim.distil.weight:
-        with torch.random.fork_rng():  # a model is initialised when built, and that draws
+        with torch.random.fork_rng(devices=[]):  # a model is initialised when built, and that draws
             teacher = GPT(ancestor.model, vocab, spec.data.context)
         begin_with(teacher, weights)
         module.learn_from(teacher)
@@ -123,7 +129,7 @@ def _weights(path: Path, init: InitSpec) -> dict[str, Tensor]:
         reason = "holds other weights than those the study began with"
     except OSError as error:
         reason = f"cannot be read ({error.strerror or error})"
-    raise CheckpointError(f"{path}: {reason}; the study's command, run again, fetches them from {init.source}.")
+    raise CheckpointError(f"{path}: {_AGAIN.format(reason, init.source)}")
 
 
 def _shallower(weights: Mapping[str, Tensor], depth: int, kept: int) -> dict[str, Tensor]:
@@ -138,6 +144,14 @@ def _shallower(weights: Mapping[str, Tensor], depth: int, kept: int) -> dict[str
         if int(layer) in places:
             found[f"blocks.{places[int(layer)]}.{rest}"] = one
     return found
+
+
+def _sound(folder: Path) -> bool:
+    try:
+        load_model(folder)
+    except TunerError:
+        return False
+    return True
 
 
 def _described(folder: Path, trained: Trained) -> Ancestor:

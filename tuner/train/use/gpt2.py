@@ -76,11 +76,16 @@ def read_gpt2(folder: Path, into: Path) -> None:
     for layer in range(model.depth):
         for kind in ("weight", "bias"):
             stacked = _taken(theirs, f"h.{layer}.attn.c_attn.{kind}", folder)
+            if stacked.shape[-1] != 3 * model.width:
+                raise CheckpointError(
+                    f"{folder / WEIGHTS}: h.{layer}.attn.c_attn.{kind} has shape {stacked.shape}, and config.json says "
+                    f"that three times {model.width} are expected."
+                )
             for part, name in zip(np.split(stacked, 3, axis=-1), ("query", "key", "value"), strict=True):
                 ours[f"blocks.{layer}.attention.{name}.{kind}"] = part.T
     if model.head == "untied":
         ours["head.weight"] = _taken(theirs, "lm_head.weight", folder)[: tokenizer.vocab]
-    data = DataSpec(context=config["n_positions"], tokenizer=TokenizerSpec(kind="file", path="tokenizer.json"))
+    data = _data(folder, config)
     record = {
         "trial": TrialSpec(model=model, data=data).as_data(),
         "facts": {
@@ -194,6 +199,13 @@ def _model(folder: Path, config: Mapping[str, Any]) -> ModelSpec:
         return ModelSpec.model_validate(fields)
     except ValueError as error:
         raise CheckpointError(f"{folder / CONFIG}: {' '.join(str(error).split())[:300]}") from error
+
+
+def _data(folder: Path, config: Mapping[str, Any]) -> DataSpec:
+    try:
+        return DataSpec(context=config["n_positions"], tokenizer=TokenizerSpec(kind="file", path="tokenizer.json"))
+    except ValueError as error:
+        raise CheckpointError(f"{folder / CONFIG}: n_positions: {' '.join(str(error).split())[:300]}") from error
 
 
 def _tokenizer(folder: Path) -> LibraryTokenizer:
