@@ -16,7 +16,6 @@ from tuner.run.hands.cluster.depot import Depot
 from tuner.run.hands.cluster.slot import Place, Slot
 from tuner.run.hands.link import TrialJob
 from tuner.spec.errors import TunerError
-from tuner.spec.parts.data import DataSpec
 from tuner.spec.records import Outcome, State
 from tuner.spec.trial import TrialSpec
 
@@ -120,7 +119,7 @@ def cut(monkeypatch: pytest.MonkeyPatch, depot: Depot, name: str, after: int) ->
     monkeypatch.setattr(depot._files, name, failing)
 
 
-def test_texts_travel_under_their_names_and_as_they_are_now(
+def test_texts_and_what_trials_begin_with_travel_under_their_names_and_as_they_are_now(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
@@ -129,17 +128,26 @@ def test_texts_travel_under_their_names_and_as_they_are_now(
     (here / "texts" / "a.txt").write_text("one")
     (here / "texts" / "deep" / "b.txt").write_text("two")
     (here / "secret.txt").write_text("nobody asked for it")
-    data = DataSpec.model_validate({"source": "text", "path": "texts/**/*.txt"})
+    (here / "runs" / ".models" / "abc").mkdir(parents=True)
+    kept = {f"runs/.models/abc/{name}": name for name in ("model.safetensors", "spec.json", "tokenizer.json")}
+    for name, content in kept.items():
+        (here / name).write_text(content)
+    trial = TrialSpec.model_validate(
+        {
+            "data": {"source": "text", "path": "texts/**/*.txt"},
+            "init": {"source": "base", "folder": "runs/.models/abc"},
+        }
+    )
     depot = Depot(url, "study")
     for text in ("one", "changed"):
         (here / "texts" / "a.txt").write_text(text)
         monkeypatch.chdir(here)
-        depot.lend(data)
+        depot.lend(trial)
         monkeypatch.chdir(there)
         depot.borrow()
         depot.borrow()
         found = {str(path.relative_to(there)): path.read_text() for path in there.rglob("*") if path.is_file()}
-        assert found == {"texts/a.txt": text, "texts/deep/b.txt": "two"}
+        assert found == {"texts/a.txt": text, "texts/deep/b.txt": "two"} | kept
 
 
 def test_a_location_nobody_knows_is_a_sentence() -> None:
