@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from test_fit import MILESTONES, Recorder, assert_same_state, exact
+from test_fit import MILESTONES, assert_same_state, exact, train
 
 from tuner.spec.errors import CheckpointError, DataError
 from tuner.spec.parts.model import InitSpec, ModelSpec
@@ -19,7 +18,7 @@ from tuner.spec.parts.optim import DistilSpec
 from tuner.spec.records import Ancestor, State
 from tuner.spec.trial import TrialSpec
 from tuner.train import checkpoint
-from tuner.train.fit import Place, fit
+from tuner.train.fit import Place
 from tuner.train.model.adapt import adapt, adapters, begin_with, plain
 from tuner.train.model.distil import Distillation
 from tuner.train.model.gpt import GPT
@@ -45,7 +44,7 @@ def ancestor(tmp_path_factory: pytest.TempPathFactory, text_file: Path) -> Ances
     """A trained model, kept."""
     root = tmp_path_factory.mktemp("ancestor")
     place = Place(root / "trial", text_file.parent / "corpora", threads=1)
-    fit(spec(text_file), MILESTONES, place, Recorder())
+    train(spec(text_file), place)
     return keep(checkpoint.sound(place.folder)[0].folder, place.corpora, root / "models")
 
 
@@ -54,16 +53,6 @@ def begun(text: Path, ancestor: Ancestor, init: dict[str, Any], **changes: Any) 
     tokenizer = {"kind": "file", "path": f"{ancestor.folder}/{ancestor.tokenizer}"}
     data = {"source": "text", "path": str(text), "tokenizer": tokenizer, "context": 16}
     return spec(text, init=init, data=data, **changes)
-
-
-@pytest.fixture
-def place(tmp_path: Path, text_file: Path) -> Callable[[str], Place]:
-    return lambda name: Place(tmp_path / name, text_file.parent / "corpora", threads=1)
-
-
-def train(trial: TrialSpec, place: Place, **link: Any) -> tuple[Any, Recorder]:
-    recorder = Recorder(**link)
-    return fit(trial, MILESTONES, place, recorder), recorder
 
 
 def final(place: Place) -> dict[str, torch.Tensor]:

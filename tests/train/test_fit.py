@@ -64,11 +64,6 @@ def spec(text_file: Path) -> Callable[..., TrialSpec]:
     return build
 
 
-@pytest.fixture
-def place(tmp_path: Path, text_file: Path) -> Callable[[str], Place]:
-    return lambda name: Place(tmp_path / name, text_file.parent / "corpora", threads=1)
-
-
 def train(spec: TrialSpec, place: Place, **link: Any) -> tuple[Outcome, Recorder]:
     recorder = Recorder(**link)
     return fit(spec, MILESTONES, place, recorder), recorder

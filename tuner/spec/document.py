@@ -59,6 +59,14 @@ class Document:
             node = node[step]
         return node
 
+    def has(self, where: Where) -> bool:
+        """Does a path exist?"""
+        try:
+            self.find(where)
+        except KeyError:
+            return False
+        return True
+
 
 def dotted(where: Where) -> str:
     """``("space", "optim.lr", "float", 0)`` -> ``space.optim.lr.float[0]``."""

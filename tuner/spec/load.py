@@ -75,14 +75,14 @@ def _inheriting(document: Document, spec: StudySpec, ancestor: Ancestor) -> Stud
         ("data", "tokenizer"): {"kind": "file", "vocab": None, "path": f"{ancestor.folder}/{ancestor.tokenizer}"}
     }
     decided |= {("init", "sha256"): ancestor.sha256, ("init", "folder"): ancestor.folder}
-    if not _written(document, ("data", "context")):
+    if not document.has(("trial", "data", "context")):
         data["context"] = ancestor.context
     longest = max(data["context"], _greatest(spec, "data.context") if "data.context" in spec.space else 0)
     if ancestor.model["positions"] == "learned" and longest > ancestor.context:
         place = _place(document, spec, "data.context")
         raise SpecError(f"{place}: data.context is up to {longest}, and {name} has {ancestor.context} positions.")
     for (section, field), value in decided.items():
-        if _written(document, (section, field)) and trial[section][field] != value:
+        if document.has(("trial", section, field)) and trial[section][field] != value:
             place = document.place(("trial", section, field), key=True)
             was = "" if isinstance(value, dict) else f", where it is {said(value)}"
             raise SpecError(f"{place}: {section}.{field} is decided by the weights of {name}{was}; remove it here.")
@@ -105,14 +105,6 @@ def _greatest(spec: StudySpec, path: str) -> int:
 
 def _place(document: Document, spec: StudySpec, path: str) -> str:
     return document.place(("space", path) if path in spec.space else ("trial", *path.split(".")))
-
-
-def _written(document: Document, where: Where) -> bool:
-    try:
-        document.find(("trial", *where))
-    except KeyError:
-        return False
-    return True
 
 
 def dump(spec: StudySpec) -> str:
@@ -253,11 +245,8 @@ def _follow(document: Document, loc: Where) -> Where:
     """pydantic's location as a path of the YAML: without the names of union members, as far as it exists."""
     where: Where = ()
     for step in loc:
-        try:
-            document.find((*where, step))
-        except KeyError:
-            continue
-        where = (*where, step)
+        if document.has((*where, step)):
+            where = (*where, step)
     return where
 
 

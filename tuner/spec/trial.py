@@ -4,16 +4,31 @@ It puts the parts together; nothing here reads a file or builds a model.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, cast
 
 from pydantic import Field, model_validator
 
 from tuner.spec.budget import Budget
 from tuner.spec.parts.data import DataSpec
 from tuner.spec.parts.model import InitSpec, ModelSpec
-from tuner.spec.parts.optim import DistilSpec, OptimSpec
+from tuner.spec.parts.optim import OptimSpec
 from tuner.spec.parts.recipes import RECIPES, beneath
 from tuner.spec.parts.scalars import BudgetField, Count, Frozen, Int, digest
+
+_LATER = (
+    "devices",
+    "strategy",
+    "init",
+    "model.bias",
+    "optim.label_smoothing",
+    "optim.distil",
+    "data.clean",
+    "data.mask",
+    "data.documents",
+    "data.overlap",
+    "data.augment",
+)
+"""Fields that the first trials had not: at their default they are not written, so that those are the same trials."""
 
 
 class TrialSpec(Frozen):
@@ -85,21 +100,13 @@ class TrialSpec(Frozen):
     def as_data(self) -> dict[str, Any]:
         """JSON-ready data that ``TrialSpec.model_validate`` reads back as an equal spec."""
         data = self.model_dump(mode="json")
-        if self.devices == 1:  # trials from before there was the field are the same trials
-            del data["devices"]
-        if self.strategy == "ddp":
-            del data["strategy"]
-        if not self.optim.label_smoothing:
-            del data["optim"]["label_smoothing"]
-        if not self.model.bias:
-            del data["model"]["bias"]
-        if self.optim.distil == DistilSpec():
-            del data["optim"]["distil"]
-        if self.init == InitSpec():
-            del data["init"]
-        for name in ("clean", "mask", "documents", "overlap", "augment"):
-            if getattr(self.data, name) == DataSpec.model_fields[name].default:
-                del data["data"][name]
+        for path in _LATER:
+            *sections, name = path.split(".")
+            node, section = data, cast(Frozen, self)
+            for step in sections:
+                node, section = node[step], getattr(section, step)
+            if getattr(section, name) == type(section).model_fields[name].default:
+                del node[name]
         return data
 
     @property

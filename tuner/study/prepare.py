@@ -5,7 +5,6 @@ of its own. A mistake in the data ends the command here, before a trial exists.
 from __future__ import annotations
 
 import atexit
-import json
 import shutil
 import tempfile
 from pathlib import Path
@@ -14,12 +13,12 @@ from tuner.analysis import words
 from tuner.run.hands.link import DataJob, KeepJob
 from tuner.run.hands.local import devices, warm_up
 from tuner.run.hands.once import call
-from tuner.spec.disk import note, seal, unseal
 from tuner.spec.errors import TunerError
 from tuner.spec.load import Ancestry
 from tuner.spec.records import Ancestor, CorpusInfo, Preparing
 from tuner.spec.study import StudySpec
 from tuner.study.show.screen import Screen
+from tuner.train.machine.capacity import read_note, write_note
 from tuner.train.text.corpus import corpus_report
 from tuner.train.text.prepare.watch import require_apart
 
@@ -62,16 +61,13 @@ def pin(runs: Path, spec: StudySpec) -> None:
     init = spec.trial.init
     if init.source is None or (pins := _pins(runs, spec.name)).get(init.source) == init.sha256:
         return
-    path = _pin_file(runs, spec.name)
-    fresh = path.with_name(f".{path.name}.new")
-    note(fresh, json.dumps(seal({**pins, init.source: init.sha256})))
-    fresh.replace(path)
+    write_note(_pin_file(runs, spec.name), {**pins, init.source: init.sha256})
 
 
 def _pins(runs: Path, study: str) -> dict[str, str]:
     """Source -> sha256 of its weights."""
     try:
-        return unseal(json.loads(_pin_file(runs, study).read_text()))
+        return read_note(_pin_file(runs, study))
     except (OSError, ValueError):
         return {}
 

@@ -6,11 +6,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import logging
 import os
 import signal
 import traceback
+from collections.abc import Callable
 from multiprocessing.connection import Connection
+from typing import ParamSpec
 
 from tuner.run.hands.link import (
     DataJob,
@@ -26,6 +29,8 @@ from tuner.run.hands.link import (
 )
 from tuner.spec.errors import DataError, TunerError
 from tuner.spec.records import Outcome, Seat, State
+
+P = ParamSpec("P")
 
 PRELOAD = ["tuner.train.fit"]
 """Imported once by the fork server, so that a worker starts in milliseconds."""
@@ -85,43 +90,49 @@ def _train(job: TrialJob, link: PipeLink, device: str, threads: int | None, seat
         return Outcome(State.FAILED, f"{type(error).__name__}: {_first_line(error)}")
 
 
+def _answering(work: Callable[P, object]) -> Callable[P, object]:
+    """A job whose answer may be the TunerError that says why there is none."""
+
+    @functools.wraps(work)
+    def answer(*args: P.args, **kwargs: P.kwargs) -> object:
+        try:
+            return work(*args, **kwargs)
+        except TunerError as error:
+            return error
+
+    return answer
+
+
+@_answering
 def _prepare(job: DataJob, link: PipeLink) -> object:
     from tuner.train.text.corpus import open_corpus
 
-    try:
-        return open_corpus(job.data, job.corpora, link.preparing).info
-    except TunerError as error:
-        return error
+    return open_corpus(job.data, job.corpora, link.preparing).info
 
 
-def _prove(job: ProveJob) -> TunerError | None:
+@_answering
+def _prove(job: ProveJob) -> None:
     from tuner.train.use.examine import prove
 
-    try:
-        prove(job.folder)
-    except TunerError as error:
-        return error
-    return None
+    prove(job.folder)
 
 
+@_answering
 def _write(job: WriteJob) -> object:
     from tuner.train.use.trained import load_checkpoint
 
-    try:
-        return load_checkpoint(job.checkpoint, job.corpora).write(job.prompt, job.sampling, job.seconds)
-    except TunerError as error:
-        return error
+    return load_checkpoint(job.checkpoint, job.corpora).write(job.prompt, job.sampling, job.seconds)
 
 
+@_answering
 def _keep(job: KeepJob) -> object:
     from tuner.train.use.adopt import keep
 
     try:
         return keep(job.folder, job.corpora, job.root)
-    except TunerError as error:
-        return error
     except OSError as error:
-        return TunerError(f"{error.filename or job.root}: the model could not be kept ({error.strerror or error}).")
+        place, reason = error.filename or job.root, error.strerror or error
+        raise TunerError(f"{place}: the model could not be kept ({reason}).") from error
 
 
 def _first_line(error: BaseException) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 
 import psutil
 
+from tuner.spec.disk import note as write
 from tuner.spec.disk import seal, unseal
 from tuner.spec.parts.scalars import digest
 from tuner.spec.trial import TrialSpec
@@ -131,10 +132,10 @@ def write_note(path: Path, note: Mapping[str, object]) -> None:
     """Replace a note at once, so that no reader finds half of it.
 
     Raises:
-        OSError: the disk is full, or its folder is not there.
+        OSError: the disk is full, or its folder is not there; it names the file.
     """
     fresh = path.with_suffix(f".{os.getpid()}")
-    fresh.write_text(json.dumps(seal(note), indent=1))
+    write(fresh, json.dumps(seal(note), indent=1))
     fresh.replace(path)
 
 

@@ -59,9 +59,14 @@ def plain(gpt: GPT) -> dict[str, Tensor]:
     return state | {f"{name}.weight": matrix.weight.detach() for name, matrix in _adapted(gpt)}
 
 
+def is_adapter(name: str) -> bool:
+    """Is the parameter of that name an adapter's?"""
+    return _ADAPTER in name
+
+
 def adapters(gpt: GPT) -> dict[str, Tensor]:
     """The adapters by name; empty where there are none."""
-    return {name: one for name, one in gpt.state_dict().items() if _ADAPTER in name}
+    return {name: one for name, one in gpt.state_dict().items() if is_adapter(name)}
 
 
 def begin_with(gpt: GPT, weights: Mapping[str, Tensor]) -> None:

@@ -13,6 +13,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from tuner.spec.parts.optim import OptimSpec
+from tuner.train.model.adapt import is_adapter
 
 
 def _falling(optim: OptimSpec, progress: float) -> float:
@@ -50,7 +51,6 @@ def rate_factor(optim: OptimSpec, progress: float) -> float:
 
 
 Named = Sequence[tuple[str, nn.Parameter]]
-_ADAPTER = ".parametrizations."  # in the name of an adapter's parameter (adapt.py)
 
 
 def beta2(optim: OptimSpec, tokens_per_step: int) -> float:
@@ -96,7 +96,7 @@ def _muon(named: Named, optim: OptimSpec, depth: int, tokens_per_step: int) -> l
     """Muon on the blocks' matrices, AdamW on embeddings, head and vectors (kellerjordan.github.io/posts/muon), and on
     adapters, whose two parts are no matrices that anything passes through alone.
     """
-    hidden = [(name, p) for name, p in named if p.ndim == 2 and name.startswith("blocks.") and _ADAPTER not in name]
+    hidden = [(name, p) for name, p in named if p.ndim == 2 and name.startswith("blocks.") and not is_adapter(name)]
     chosen = {name for name, _ in hidden}
     rest = [(name, p) for name, p in named if name not in chosen]
     others = _adamw(rest, optim, depth, tokens_per_step) if rest else []

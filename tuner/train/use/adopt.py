@@ -20,16 +20,13 @@ from tuner.spec.disk import force, note, sha256
 from tuner.spec.errors import CheckpointError, DataError, TunerError
 from tuner.spec.parts.model import InitSpec
 from tuner.spec.records import Ancestor
-from tuner.spec.trial import TrialSpec
 from tuner.train.checkpoint import MANIFEST, SPEC, WEIGHTS
 from tuner.train.model.adapt import begin_with
 from tuner.train.model.gpt import GPT
 from tuner.train.model.module import GPTModule
 from tuner.train.text.tokenizer import saved_as
 from tuner.train.use.gpt2 import is_gpt2, read_gpt2
-from tuner.train.use.trained import Trained, load_checkpoint, load_model
-
-_AGAIN = "{}; the study's command, run again, fetches it from {}."
+from tuner.train.use.trained import Trained, load_checkpoint, load_model, read_record
 
 
 def load_any(folder: Path, corpora: Path) -> Trained:
@@ -105,10 +102,7 @@ def descend(module: GPTModule, vocab: int) -> None:
     spec, init = module.spec, module.spec.init
     folder = Path(init.folder or "")
     weights = _weights(folder / WEIGHTS, init)
-    try:
-        ancestor = TrialSpec.model_validate(json.loads((folder / SPEC).read_text(encoding="utf-8"))["trial"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{folder / SPEC}: {_AGAIN.format(' '.join(str(error).split()), init.source)}") from error
+    ancestor, _ = read_record(folder)
     if init.take != "nothing":
         if spec.model.depth > ancestor.model.depth:
             raise DataError(
@@ -129,7 +123,7 @@ def _weights(path: Path, init: InitSpec) -> dict[str, Tensor]:
         reason = "holds other weights than those the study began with"
     except OSError as error:
         reason = f"cannot be read ({error.strerror or error})"
-    raise CheckpointError(f"{path}: {_AGAIN.format(reason, init.source)}")
+    raise CheckpointError(f"{path}: {reason}; the study's command, run again, fetches it from {init.source}.")
 
 
 def _shallower(weights: Mapping[str, Tensor], depth: int, kept: int) -> dict[str, Tensor]:

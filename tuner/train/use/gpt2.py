@@ -21,6 +21,7 @@ from tuner.spec.parts.model import ModelSpec
 from tuner.spec.trial import TrialSpec
 from tuner.train.checkpoint import SPEC, WEIGHTS
 from tuner.train.text.tokenizer import LibraryTokenizer, Tokenizer, load_tokenizer
+from tuner.train.use.trained import read_record
 
 CONFIG = "config.json"
 _INDEX = f"{WEIGHTS}.index.json"
@@ -33,6 +34,16 @@ _FIXED: Mapping[str, Any] = {
     "add_cross_attention": False,
 }
 """What our block does, in GPT2Config's words; the values are also its defaults."""
+_DEFAULTS: Mapping[str, Any] = {
+    "n_positions": 1024,
+    "n_layer": 12,
+    "n_head": 12,
+    "n_embd": 768,
+    "n_inner": None,
+    "activation_function": "gelu_new",
+    "tie_word_embeddings": True,
+}
+"""GPT2Config's own."""
 _GPT2: Mapping[str, tuple[Any, ...]] = {
     "positions": ("learned",),
     "norm": ("layer",),
@@ -108,12 +119,11 @@ def write_gpt2(folder: Path, into: Path) -> None:
     Raises:
         CheckpointError: its blocks are no GPT-2's, or it cannot be read.
     """
+    spec, _ = read_record(folder)
     try:
-        record = json.loads((folder / SPEC).read_text(encoding="utf-8"))
-        spec = TrialSpec.model_validate(record["trial"])
         ours = load_file(folder / WEIGHTS)
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise CheckpointError(f"{folder}: expected a model's weights and spec ({error}).") from error
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{folder / WEIGHTS}: does not load ({error}).") from error
     model, tokenizer = spec.model, load_tokenizer(folder)
     if wrong := list(_differences(model)):
         raise CheckpointError(
@@ -169,8 +179,7 @@ def _config(folder: Path) -> dict[str, Any]:
     """GPT2Config's fields, with its defaults where they are not written."""
     try:
         config = dict(json.loads((folder / CONFIG).read_text(encoding="utf-8")))
-        config = {"n_positions": 1024, "n_inner": None, "activation_function": "gelu_new"} | config
-        config = {"n_layer": 12, "n_head": 12, "n_embd": 768, "tie_word_embeddings": True} | config
+        config = {**_DEFAULTS, **config}
         wrong = {name: config.get(name, said) for name, said in _FIXED.items() if config.get(name, said) != said}
         if config["n_inner"] not in (None, 4 * config["n_embd"]):
             wrong["n_inner"] = config["n_inner"]

@@ -155,7 +155,7 @@ def load_model(folder: Path) -> Trained:
     """
     if (folder / MANIFEST).exists():
         _verify_package(folder)
-    spec, facts = _record(folder)
+    spec, facts = read_record(folder)
     return _built(folder, spec, facts, load_tokenizer(folder))
 
 
@@ -167,7 +167,7 @@ def load_checkpoint(folder: Path, corpora: Path) -> Trained:
         DataError: the corpus is not there any more, or its tokenizer is damaged.
     """
     verify(folder)
-    spec, facts = _record(folder)
+    spec, facts = read_record(folder)
     corpus = corpora / str(facts.get("data_fingerprint"))
     if not corpus.is_dir():
         raise DataError(
@@ -205,7 +205,12 @@ def _built(folder: Path, spec: TrialSpec, facts: dict[str, Any], tokenizer: Toke
     return Trained(gpt.eval().requires_grad_(False), tokenizer, spec, facts)
 
 
-def _record(folder: Path) -> tuple[TrialSpec, dict[str, Any]]:
+def read_record(folder: Path) -> tuple[TrialSpec, dict[str, Any]]:
+    """The spec of the trial whose model is in a folder of ours, and its facts.
+
+    Raises:
+        CheckpointError: there is no such record, or a damaged one.
+    """
     try:
         record = json.loads((folder / SPEC).read_text(encoding="utf-8"))
         return TrialSpec.model_validate(record["trial"]), dict(record["facts"])
