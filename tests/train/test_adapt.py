@@ -18,12 +18,13 @@ from tuner.spec.parts.optim import DistilSpec
 from tuner.spec.records import Ancestor, State
 from tuner.spec.trial import TrialSpec
 from tuner.train import checkpoint
+from tuner.train.descent import _shallower
 from tuner.train.fit import Place
 from tuner.train.model.adapt import adapt, adapters, begin_with, plain
 from tuner.train.model.distil import Distillation
 from tuner.train.model.gpt import GPT
 from tuner.train.model.module import GPTModule, Setting
-from tuner.train.use.adopt import _shallower, keep, load_any
+from tuner.train.use.adopt import keep, load_any
 from tuner.train.use.trained import load_checkpoint
 
 MODEL = {"depth": 2, "width": 16, "heads": 2, "dropout": 0.2}

@@ -27,6 +27,7 @@ from tuner.spec.records import CorpusInfo, Outcome, Preparing, Seat, Started
 from tuner.spec.trial import TrialSpec
 from tuner.train import checkpoint
 from tuner.train.ahead import Ahead
+from tuner.train.descent import descend
 from tuner.train.life import Life, Link
 from tuner.train.machine.capacity import MACHINE, Capacity
 from tuner.train.machine.device import device_kind
@@ -39,7 +40,6 @@ from tuner.train.model.shape import Shape, shape
 from tuner.train.text.augment import Augmented
 from tuner.train.text.corpus import open_corpus
 from tuner.train.text.cursor import WINDOWS
-from tuner.train.use.adopt import descend
 from tuner.train.use.samples import Samples
 
 
