@@ -5,7 +5,7 @@ Optuna's trials in, what the model learns from out; nothing is chosen here.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -40,6 +40,7 @@ class Past:
     def __init__(self, spec: StudySpec) -> None:
         self.axes = Axes(spec)
         self._known: dict[int, Seen | None] = {}
+        self._rows: dict[int, tuple[Point, Array]] = {}
 
     def seen(self, trials: Iterable[FrozenTrial]) -> list[Seen]:
         """The trials as the model sees them, without those that tell nothing (failed, or with no point yet)."""
@@ -48,15 +49,24 @@ class Past:
             if trial.number in self._known:
                 seen = self._known[trial.number]
             else:
-                seen = _seen(self.axes, trial)
+                seen = _seen(trial, self._row)
                 if trial.state.is_finished():
                     self._known[trial.number] = seen
+                    self._rows.pop(trial.number, None)
             if seen is not None:
                 found.append(seen)
         return found
 
+    def _row(self, trial: FrozenTrial) -> Array:
+        """Where a trial's point lies. With hundreds running it is most of a choice's time to work that out anew."""
+        point, row = self._rows.get(trial.number, ({}, None))
+        if row is None or point != trial.params:
+            row = self.axes.encode(trial.params)
+            self._rows[trial.number] = (trial.params, row)
+        return row
 
-def _seen(axes: Axes, trial: FrozenTrial) -> Seen | None:
+
+def _seen(trial: FrozenTrial, row_of: Callable[[FrozenTrial], Array]) -> Seen | None:
     finite = {k: v for k, v in trial.intermediate_values.items() if math.isfinite(v)}
     ending: Ending
     match trial.state:
@@ -74,4 +84,4 @@ def _seen(axes: Axes, trial: FrozenTrial) -> Seen | None:
             return None
     latency = trial.user_attrs.get("latency_ms")
     value = trial.value if ending == "complete" else None
-    return Seen(trial.params, axes.encode(trial.params), ending, finite, value, latency)
+    return Seen(trial.params, row_of(trial), ending, finite, value, latency)
