@@ -29,6 +29,7 @@ from tuner.train.text.cursor import evaluation_windows
 TINY = Case(depth=1, width=16, batch=4, context=16, steps=20)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["adamw", "muon"])
 def test_the_bare_loop_learns_and_tells_its_times(kind: str, text_file: Path, tmp_path: Path) -> None:
     data = DataSpec.model_validate(
@@ -71,6 +72,7 @@ def test_ways_use_no_more_cores_than_there_are() -> None:
     assert shapes.ways(6) == [(1, 1), (1, 2), (1, 4), (2, 1), (2, 2), (4, 1)]
 
 
+@pytest.mark.long
 def test_shapes_print_a_line_of_ratios_for_each_case(capsys: pytest.CaptureFixture[str]) -> None:
     shapes.compare_precisions(1, [TINY], threads=1)
     shapes.compare_ways(1, [TINY], [(1, 1), (2, 1)])

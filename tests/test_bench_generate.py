@@ -10,6 +10,7 @@ from tuner.bench.generate import compare_generation
 from tuner.spec.errors import TunerError
 
 
+@pytest.mark.long
 def test_both_ways_of_generating_are_compared(capsys: pytest.CaptureFixture[str]) -> None:
     compare_generation(pairs=2, depth=1, width=16, context=16, tokens=20)
     title, *pairs, median = capsys.readouterr().out.splitlines()

@@ -13,6 +13,7 @@ from tuner.cli.main import app
 SMALL = ["bench", "scale", "--workers", "1", "--workers", "3", "--rate", "20", "--seconds", "1", "--trials", "20"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("postgresql", [False, True])
 def test_each_line_is_told_and_nothing_is_left(
     postgresql: bool, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

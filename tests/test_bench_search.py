@@ -12,6 +12,7 @@ from tuner.bench.search.simulated import best_loss, expected_loss, simulate, sim
 from tuner.bench.search.traps import measure_divergence
 
 
+@pytest.mark.long
 def test_every_rival_runs_and_is_set_beside_ours(capsys: pytest.CaptureFixture[str]) -> None:
     race(1, 10)
     said = capsys.readouterr().out

@@ -15,6 +15,8 @@ from small_study import finished
 from tuner.bench.pages.browser import serving
 from tuner.promotion.ledger import Ledger, Stage
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def done(chromium: Any, tmp_path_factory: pytest.TempPathFactory, text_file: Path) -> Path:

@@ -48,6 +48,7 @@ def test_a_link_with_all_its_filters_shows_the_same_in_a_fresh_browser(look: Loo
     assert other.page.url == first.page.url
 
 
+@pytest.mark.long
 def test_a_brush_is_in_the_link_and_fades_the_rest_in_every_picture(look: Look, server: str, make: Make) -> None:
     make(["complete"] * 12)
     seen = look(server, "parameters")
@@ -64,6 +65,7 @@ def test_a_brush_is_in_the_link_and_fades_the_rest_in_every_picture(look: Look, 
     assert "brush=" not in other.page.url
 
 
+@pytest.mark.long
 def test_the_demo_fills_the_pages_and_goes_again(look: Look, server: str) -> None:
     seen = look(server)
     seen.press("Make the demo study", wait=False)
@@ -77,6 +79,7 @@ def test_the_demo_fills_the_pages_and_goes_again(look: Look, server: str) -> Non
     seen.says("No study yet")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_no_serious_finding_of_axe(look: Look, server: str, make: Make, scheme: str) -> None:
     from axe_playwright_python.sync_playwright import Axe

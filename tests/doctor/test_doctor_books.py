@@ -159,6 +159,7 @@ def test_the_ledger_is_held_against_the_registry_and_its_seals(small: Path, ask:
     assert "the ledger was changed by other means: row 2 does not match its seal" in said
 
 
+@pytest.mark.long
 def test_a_simulated_study_in_postgresql_needs_no_mlflow(postgres: str, tmp_path: Path) -> None:
     code = f"from pathlib import Path; from tuner.run.control.demo import *; make_demo({postgres!r}, Path('runs'))"
     assert run(tmp_path, sys.executable, "-c", code).returncode == 0

@@ -95,7 +95,7 @@ def test_no_room_for_mlflow_costs_the_study_nothing(
     assert mirrored(tmp_path) == whole[1]
 
 
-@pytest.mark.parametrize("leave", few(120_000, 20_000, 300_000))
+@pytest.mark.parametrize("leave", few(pytest.param(120_000, marks=pytest.mark.long), 20_000, 300_000))
 def test_no_room_for_checkpoints(disk: Disk, text_file: Path, tmp_path: Path, leave: int) -> None:
     text = yaml(text_file)
     driver, _ = drive(text, tmp_path / "whole")

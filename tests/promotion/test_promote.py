@@ -86,6 +86,7 @@ print(json.dumps([text, score]))
     assert not list(crowned.glob("mlruns/**/*.pkl")) + list(crowned.glob("mlruns/**/*.pt"))
 
 
+@pytest.mark.long
 def test_an_exported_folder_stands_alone(crowned: Path, tmp_path: Path) -> None:
     ended = run(crowned, *TUNER, "export", "tiny", tmp_path / "out")
     assert ended.returncode == 0, ended.stderr
@@ -134,6 +135,7 @@ def test_a_flipped_byte_is_refused_even_with_an_override(crowned: Path, tmp_path
     assert "closed gates: checkpoint" in " ".join(ended.stderr.split())
 
 
+@pytest.mark.long
 def test_an_override_stays_marked_and_a_rollback_returns(crowned: Path, tmp_path: Path) -> None:
     number = worst(crowned)
     assert run(crowned, *TUNER, "promote", "small", str(number), "--override").returncode == 6  # no reason
@@ -157,6 +159,7 @@ def test_an_override_stays_marked_and_a_rollback_returns(crowned: Path, tmp_path
     assert run(crowned, *TUNER, "promote", "tiny", "--resume").returncode == 0
 
 
+@pytest.mark.long
 def test_a_promoted_checkpoint_survives_retention(crowned: Path) -> None:
     held = [path.parent for path in (crowned / "runs" / "small").glob("*/promoted")]
     assert held

@@ -12,6 +12,7 @@ from typing import Any
 import optuna
 import pytest
 import sqlalchemy
+from cases import few
 from histories import ENTRY
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -96,7 +97,7 @@ class Cut(BaseException):
     """A copy's process died."""
 
 
-@pytest.mark.parametrize("left", [0, 1, 2, 3, 27, 30, 32, 33])  # of 34 writes
+@pytest.mark.parametrize("left", few(3, 0, 1, 2, 27, 30, 32, 33, mark=pytest.mark.long))  # of 34 writes
 def test_a_copy_cut_off_at_any_write_is_no_study_and_is_begun_anew(
     study: Any, other: str, left: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

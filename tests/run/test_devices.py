@@ -10,6 +10,7 @@ from typing import Any
 
 import psutil
 import pytest
+from cases import few
 
 from tuner.run.hands.link import Exhausted, TrialJob
 from tuner.run.hands.local import LocalWorkers, plan_slots
@@ -87,6 +88,7 @@ def test_the_loss_is_that_of_one_device(two: Run, text_file: Path, tmp_path: Pat
     print("largest difference", max(abs(a / b - 1) for a, b in zip(two.losses, one.losses, strict=True)))
 
 
+@pytest.mark.long
 def test_with_muon_it_is_that_of_one_device_in_as_many_micro_batches(text_file: Path, tmp_path: Path) -> None:
     """Muon makes as much of a gradient's rounding as of its rest: a batch in two parts is another run on one device."""
     runs = [Run(trial(text_file, devices, accumulate=2 // devices), tmp_path / str(devices)) for devices in (1, 2)]
@@ -135,7 +137,7 @@ def test_an_interrupted_trial_goes_on_to_the_same_bits(text_file: Path, tmp_path
     assert rest.losses[-1] == whole.losses[-1]
 
 
-@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("rank", few(1, 0, mark=pytest.mark.long))
 def test_one_process_killed_ends_the_trial_as_killed(text_file: Path, tmp_path: Path, rank: int) -> None:
     def act(hands: LocalWorkers, row: Measurement) -> Verdict:
         os.kill(hands._running[0].members[rank].process.pid or 0, signal.SIGKILL)
@@ -181,6 +183,7 @@ def sharded(text: Path, **changes: Any) -> TrialSpec:
     return trial(text, 2, recipe="classic", strategy="fsdp", **changes)
 
 
+@pytest.mark.long
 def test_a_model_shared_out_comes_to_what_one_device_comes_to(text_file: Path, tmp_path: Path, two: Run) -> None:
     run = Run(sharded(text_file), tmp_path)
     assert run.outcome.state is State.COMPLETE, run.outcome.reason
@@ -202,6 +205,7 @@ def test_a_shared_model_with_muon_samples_and_the_modern_recipe_is_that_of_two_w
     assert runs[1].rows[-1].metrics["latency_ms"] > 0
 
 
+@pytest.mark.long
 def test_a_shared_trial_is_interrupted_goes_on_to_the_same_bits_and_is_pruned_on_both(
     text_file: Path, tmp_path: Path
 ) -> None:

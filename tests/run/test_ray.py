@@ -13,6 +13,7 @@ from typing import Any
 
 import psutil
 import pytest
+from cases import few
 from commands import TUNER, run
 from study_helpers import Hook, drive, record, results, yaml
 
@@ -82,7 +83,10 @@ def driven(
         hands.close()
 
 
-@pytest.mark.parametrize("shared", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.timeout(480)
+@pytest.mark.parametrize(
+    "shared", [pytest.param(True, marks=pytest.mark.long), pytest.param(False, marks=pytest.mark.slow)]
+)
 def test_a_node_lost_in_the_middle_changes_nothing(
     cluster: Any, node: Callable[[], Any], text_file: Path, tmp_path: Path, shared: bool
 ) -> None:
@@ -184,7 +188,7 @@ def test_what_no_node_has_room_for_is_a_sentence(cluster: Any, node: Callable[[]
         RayWorkers(cluster.address, 1, None, ResourceSettings(cpus=64), Place(Path.cwd()))
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "somewhere"])
+@pytest.mark.parametrize("address", few("ray://127.0.0.1:1", "127.0.0.1:1", "somewhere", mark=pytest.mark.long))
 def test_a_cluster_that_is_not_there_is_a_sentence(text_file: Path, tmp_path: Path, address: str) -> None:
     (tmp_path / "small.yaml").write_text(yaml(text_file))
     ended = run(tmp_path, *TUNER, "study", "small.yaml", "--ray", address)

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy
+from cases import few
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -50,7 +51,7 @@ def test_six_processes_at_once_make_one_store(url: str) -> None:
         assert not list(Path().glob(".tuner.db.new*"))
 
 
-@pytest.mark.parametrize("delay", [0.5, 0.7, 0.9])
+@pytest.mark.parametrize("delay", few(0.7, 0.5, 0.9, mark=pytest.mark.long))
 def test_a_kill_during_creation_leaves_none_or_a_whole_store(delay: float) -> None:
     (process,) = starts(1, OPEN.format(url=DEFAULT_URL))
     time.sleep(delay)

@@ -43,6 +43,7 @@ def study(folder: Path, yaml: str, *words: str) -> tuple[int, str]:
     return ended.returncode, " ".join((ended.stdout + ended.stderr).split())
 
 
+@pytest.mark.long
 def test_a_study_begins_with_the_champion_and_says_so_on_the_card(
     crowned: Path, text_file: Path, tmp_path: Path
 ) -> None:
@@ -70,6 +71,7 @@ def test_a_study_begins_with_the_champion_and_says_so_on_the_card(
     assert f"| its weights sha256 | {spec['init']['sha256']} |" in card
 
 
+@pytest.mark.long
 def test_a_study_goes_on_with_the_weights_it_began_with(crowned: Path, text_file: Path, tmp_path: Path) -> None:
     """Whoever is champion since, and even where the copy was lost."""
     folder = Path(shutil.copytree(crowned, tmp_path / "copy", symlinks=True))
@@ -112,13 +114,13 @@ WRONG = [
     ("small/0", ("--set", "trial.init={source: small/0, lora: {alpha: -1}}"), 2, "alpha"),
     (
         "small/0",
-        ("--set", "trial.init={source: small/0, take: layers}", "--set", "trial.model.depth=2"),
+        ("--set", "trial.init={source: small/0, take: part}", "--set", "trial.model.depth=2"),
         2,
         "1 layers to",
     ),
     (
         "small/0",
-        ("--set", "trial.init={source: small/0, take: layers}", "--set", "space.model.depth={int: [1, 2]}"),
+        ("--set", "trial.init={source: small/0, take: part}", "--set", "space.model.depth={int: [1, 2]}"),
         2,
         "is up to 2",
     ),

@@ -199,6 +199,7 @@ def test_a_finished_study_mirrors_what_mlflow_lacks(done: Done, tmp_path: Path) 
         assert store.execute("SELECT count(*) FROM runs").fetchone() == (6,)
 
 
+@pytest.mark.long
 def test_a_study_begins_with_anothers_trials_and_goes_on_with_the_same_command(done: Done, tmp_path: Path) -> None:
     folder = copy_of(done, tmp_path)
     text = (folder / "small.yaml").read_text()
@@ -222,6 +223,7 @@ def test_a_study_begins_with_anothers_trials_and_goes_on_with_the_same_command(d
     assert run(folder, *TUNER, "fork", "small", "new.yaml").returncode == 3  # it has trials of its own
 
 
+@pytest.mark.long
 def test_a_study_moved_to_postgresql_goes_on_there_and_nowhere_else(done: Done, tmp_path: Path, postgres: str) -> None:
     folder = copy_of(done, tmp_path)
     moved = run(folder, *TUNER, "copy", "sqlite:///tuner.db", postgres)
@@ -239,6 +241,7 @@ def test_a_study_moved_to_postgresql_goes_on_there_and_nowhere_else(done: Done, 
     assert "the study went on in another store" in " ".join(behind.stderr.split())
 
 
+@pytest.mark.long
 def test_a_space_that_cannot_fit_says_so_before_and_ends_with_a_sentence(tmp_path: Path, text_file: Path) -> None:
     (tmp_path / "small.yaml").write_text(yaml(text_file))
     memory = ["--set", "study.memory=100 MB"]
@@ -250,6 +253,7 @@ def test_a_space_that_cannot_fit_says_so_before_and_ends_with_a_sentence(tmp_pat
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.long
 def test_a_total_in_seconds_ends_the_study_and_the_same_command_finds_it_complete(
     tmp_path: Path, text_file: Path
 ) -> None:
