@@ -288,6 +288,35 @@ def test_it_needs_fewer_tokens_than_random_search_on_the_simulator() -> None:
     assert gaps["ours"][1] < gaps["random"][1]
 
 
+@pytest.mark.parametrize("over", [[], ["study.pruner=hyperband"], ["study.sampler=tpe"]], ids=str)
+def test_what_running_trials_say_is_heard_while_a_point_is_chosen(over: list[str]) -> None:
+    """It is the point that would have been chosen at once."""
+    chosen = []
+    for listening in (True, False):
+        search = Search(parse(SPACES[1], overrides=["study.milestones=4", *over]), open_storage(MEMORY_URL))
+        for number in range(14):
+            asked = search.ask()
+            row = Measurement(Spent(1, 1, 1.0, 1.0), {"val_loss": 3 + math.sin(number)}, 1)
+            search.report(asked.number, row)
+            search.tell(asked.number, Outcome(State.PRUNED, "simulated"))
+        beside, heard = search.ask().number, 0
+        choosing = search.asking()
+        try:
+            while True:
+                next(choosing)
+                heard += 1
+                if listening and heard <= 3:
+                    row = Measurement(Spent(heard, heard, 1.0, 1.0), {"val_loss": 2.0 + 1 / heard}, heard)
+                    search.report(beside, row)
+        except StopIteration as done:
+            chosen.append(done.value)
+        milestones = search.record().find(beside).milestones
+        assert len(milestones) == (min(heard, 3) if listening else 0)
+        assert heard >= 1 if over == ["study.sampler=tpe"] else heard > 4
+    assert chosen[0] == chosen[1]
+    assert chosen[0].number == beside + 1
+
+
 def test_the_pruner_ends_the_hopeless_and_lets_the_promising_go_on() -> None:
     search = Search(parse(SPACES[1], overrides=["study.milestones=4"]), open_storage(MEMORY_URL))
 

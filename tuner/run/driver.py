@@ -18,8 +18,10 @@ from tuner.run.folder import checkpoints_folder, trial_folder
 from tuner.run.hands.link import Alive, Exhausted, TrialJob
 from tuner.run.hands.workers import Died, Event, Workers
 from tuner.run.retention import Retention
+from tuner.run.running import Running
 from tuner.run.watcher import Watcher
 from tuner.search.asktell import Asked, Search
+from tuner.search.bayes.pieces import Pieces
 from tuner.search.ending import Enough
 from tuner.search.requests import Wish
 from tuner.spec.errors import InfeasibleError, StudyStoppedError
@@ -48,25 +50,6 @@ class Ending(StrEnum):
 
 
 @dataclass
-class _Running:
-    """A trial in a worker: how often that was killed since it reached a further milestone, and the value there; its
-    micro-batches a step, where they are known, and whether memory has made them smaller already; for how many seconds
-    the worker has said nothing.
-    """
-
-    asked: Asked
-    spec: TrialSpec
-    kills: int = 0
-    reached: int = 0
-    value: float | None = None
-    started: bool = False
-    parts: int | None = None
-    refined: bool = False
-    spent: Spent | None = None
-    silence: float = 0.0
-
-
-@dataclass
 class Driver:
     """Runs a study until its total is spent, it is interrupted, or too many trials fail in a row."""
 
@@ -80,8 +63,9 @@ class Driver:
     code_version: str = "unknown"
     fitting: Fitting | None = None
     clock: Callable[[], float] = time.monotonic
-    _running: dict[int, _Running] = field(default_factory=dict)
+    _running: dict[int, Running] = field(default_factory=dict)
     _waiting: deque[Asked] = field(default_factory=deque)
+    _choosing: Pieces[Asked] | None = None
     _recovered: set[int] = field(default_factory=set)
     _endings: Endings = field(init=False)
     _retention: Retention = field(init=False)
@@ -138,13 +122,14 @@ class Driver:
     def _fill(self) -> bool:
         """Give an idle worker a trial: a recovered one first, then a new point while the total allows.
 
-        One at a time: what workers say is heard in between. True where there may be more to give.
+        One at a time, and a point is chosen in pieces: what workers say is heard in between. True where there may be
+        more to give.
         """
         if not self.workers.idle or self._stopping or self._retention.crowded:
             return False
         if asked := self._next():
             self._begin(asked)
-        return asked is not None
+        return asked is not None or self._choosing is not None
 
     def _without_room(self) -> bool:
         """Is there work, and nowhere to do it: a cluster whose last node has gone, and may come back?"""
@@ -159,13 +144,26 @@ class Driver:
         """A recovered trial, a new point of the search, or, when all of those have ended, a repeat of the best."""
         if self._waiting:
             return self._waiting.popleft()
+        if self._choosing is not None:
+            return self._choose_on(self._choosing)
         if self._enough is not None and self._enough.spent:
             return None
         searching = sum(running.asked.seed is None for running in self._running.values())
         wanted = self.search.spent + searching < self.spec.study.trials and not self.search.exhausted
         if wanted and self._enough is None:
-            return self.search.ask()
+            self._choosing = self.search.asking()
+            return self._choose_on(self._choosing)
         return None if searching else self.search.ask_again(stopped=self._enough is not None)
+
+    def _choose_on(self, choosing: Pieces[Asked]) -> Asked | None:
+        """One more piece of choosing a point; the trial, once it is chosen."""
+        try:
+            next(choosing)
+        except StopIteration as chosen:
+            self._choosing = None
+            asked: Asked = chosen.value
+            return asked
+        return None
 
     def _reckon(self) -> None:
         """End the search where a total is spent or it no longer pays; what still runs beyond a total is pruned.
@@ -213,7 +211,7 @@ class Driver:
             self._remember(asked, outcome, started=False, spec={})
             self._close(asked, outcome, None)
             return
-        self._running[asked.number] = _Running(asked, trial, parts=parts)
+        self._running[asked.number] = Running(asked, trial, parts=parts)
         self._start(asked.number)
         if self._enough is not None and self._enough.spent:  # left running by a driver that is gone
             self._condemn(asked.number, self._enough.sentence)
@@ -249,7 +247,7 @@ class Driver:
                 self.workers.kill(number)
 
     def _hear(self, number: int, event: Event) -> None:
-        if not isinstance(event.message, Died):  # how long it was silent says why
+        if not isinstance(event.message, Died):
             self._running[number].silence = 0.0
         match event.message:
             case Alive():
@@ -302,7 +300,8 @@ class Driver:
             outcome = replace(outcome, checkpoint=str(folder))
         if outcome.state is not State.INTERRUPTED:
             self._remember(running.asked, outcome, running.started, running.spec.as_data())
-            value = running.value if outcome.state is State.COMPLETE else None
+            stood = outcome.metrics.get(self.spec.study.metric, running.value)
+            value = stood if outcome.state is State.COMPLETE else None
             self._close(running.asked, outcome, value, running.spent)
             return
         if running.started:

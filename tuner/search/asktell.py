@@ -12,13 +12,15 @@ from datetime import datetime
 from typing import Any, TypeVar, cast
 
 import optuna
-from optuna.pruners import HyperbandPruner
+from optuna.pruners import HyperbandPruner, _filter_study
+from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from tuner.search.bayes.past import Past
+from tuner.search.bayes.pieces import Pieces, whole
 from tuner.search.bayes.propose import first_guess
-from tuner.search.bayes.sampler import ForecastPruner
+from tuner.search.bayes.sampler import BayesSampler, ForecastPruner
 from tuner.search.ending import Enough, enough
 from tuner.search.history import IMPORTED, QUEUED, StudyRecord, legible, parameter_importance, read_study
 from tuner.search.identity import hold_device, hold_identity, hold_text, origin_of
@@ -49,8 +51,10 @@ _STATES = {
 _VIOLATED = {State.INFEASIBLE: "fits", State.DIVERGED: "converges"}
 """Of which constraint a state is a violation: else a diverged trial's last good milestone would speak for it."""
 
-LATENCY = "latency_ms"
-"""The metric of a trial's last milestone that is kept as its fact: milliseconds a generated token."""
+KEPT = ("latency_ms", "bytes", "generalization_gap")
+"""Metrics of a trial's last milestone that are kept as its facts: milliseconds a generated token, the size of its file,
+and how far its validation loss lies above its training loss.
+"""
 
 FREE = {"infeasible", REPEAT, IMPORTED}
 """Facts of trials that take nothing from the total."""
@@ -186,10 +190,32 @@ class Search:
 
     def ask(self) -> Asked:
         """The next point, recorded as running before it is returned."""
-        return self._opened(*self._ask())
+        return whole(self.asking())
+
+    def asking(self) -> Pieces[Asked]:
+        """``ask``, a piece at a time: trials may be reported and told in between, but no other asked for."""
+        trial = self._ask()
+        sampler = build_sampler(self.spec, trial.number, self._past)
+        yield
+        if isinstance(sampler, BayesSampler) and (trials := self._to_choose_by(trial._trial_id)):
+            yield from sampler.choosing(trials, trial.number)
+        return self._opened(*self._chosen(trial._trial_id, sampler))
 
     @_guarded
-    def _ask(self) -> tuple[Trial, Asked]:
+    def _to_choose_by(self, trial_id: int) -> list[FrozenTrial]:
+        """The trials that a model chooses by, of hyperband those in the bracket; none where there is no choice."""
+        trial = self._storage.get_trial(trial_id)
+        if not len(self.spec.space) or trial.system_attrs.get("fixed_params"):
+            return []
+        return _filter_study(self._study, trial).get_trials(deepcopy=False)
+
+    @_guarded
+    def _chosen(self, trial_id: int, sampler: BaseSampler) -> tuple[Trial, Asked]:
+        trial = Trial(self._study, trial_id)
+        return trial, self._choose(trial, sampler)
+
+    @_guarded
+    def _ask(self) -> Trial:
         trial = self._left_behind()
         if trial is None:
             number = self._asked
@@ -200,7 +226,7 @@ class Search:
             elif number == 0 and (guess := first_guess(self.spec)) is not None:
                 self._study.enqueue_trial(dict(guess))
             trial = self._study.ask()
-        return trial, self._choose(trial)
+        return trial
 
     def ask_again(self, stopped: bool = False) -> Asked | None:
         """The next repeat of the best settings with a new seed, recorded as running; None where none is wanted.
@@ -256,8 +282,8 @@ class Search:
             return []
         return wanted(read_study(self._storage, self.spec.name), repeats.top, repeats.seeds)
 
-    def _choose(self, trial: Trial) -> Asked:
-        self._study.sampler = build_sampler(self.spec, trial.number, self._past)
+    def _choose(self, trial: Trial, sampler: BaseSampler | None = None) -> Asked:
+        self._study.sampler = sampler or build_sampler(self.spec, trial.number, self._past)
         before = trial.distributions  # none, unless it was left in the middle of this
         point = self.spec.walk(lambda path, dim: suggest(trial, path, dim, before.get(path)))
         attributes = trial.user_attrs
@@ -287,8 +313,8 @@ class Search:
         value = measurement.metrics[self.spec.study.metric]
         if not again:
             self._storage.set_trial_intermediate_value(trial._trial_id, milestone, value)
-        latency = {} if again else {key: value for key, value in measurement.metrics.items() if key == LATENCY}
-        self._note(trial, {**asdict(measurement.spent), **latency})
+        kept = {} if again else {key: value for key, value in measurement.metrics.items() if key in KEPT}
+        self._note(trial, {**asdict(measurement.spent), **kept})
         self._study.set_user_attr("seconds", self.seconds)
         return trial.user_attrs.get("stopped_at") == milestone if again else self._judge(number, milestone)
 

@@ -80,11 +80,11 @@ def to_beat(
     if spec.study.against is None:
         return np.full(len(places.rows), best)
     done = [seen for seen in history if seen.ending == "complete" and seen.value is not None]
-    if spec.study.against == "latency_ms":
-        done = [seen for seen in done if seen.latency]
+    if spec.study.against in ("latency_ms", "bytes"):
+        done = [seen for seen in done if seen.cost]
         if len(done) < 2:
             return np.full(len(places.rows), best)
-        costs = np.log([seen.latency or 1.0 for seen in done])
+        costs = np.log([seen.cost or 1.0 for seen in done])
         rows, newest = np.array([seen.row for seen in done[-REMEMBERED:]]), costs[-REMEMBERED:]
         asked = Process(rows, newest, np.zeros(len(rows)), seed).at(places.rows)[0]
     else:

@@ -23,7 +23,8 @@ Ending = Literal["complete", "pruned", "bad", "impossible", "running"]
 @dataclass(frozen=True)
 class Seen:
     """A trial of the history: ``curve`` milestone -> value, ``value`` at the full budget for complete ones. ``bad``
-    ran and came to nothing, ``impossible`` could not run. ``row`` is where its point lies in the space.
+    ran and came to nothing, ``impossible`` could not run. ``row`` is where its point lies in the space; ``cost`` what
+    was measured of the study's second objective, where that is measured.
     """
 
     point: Point
@@ -31,14 +32,14 @@ class Seen:
     ending: Ending
     curve: Curve
     value: float | None = None
-    latency: float | None = None
+    cost: float | None = None
 
 
 class Past:
     """What has been seen of a study."""
 
     def __init__(self, spec: StudySpec) -> None:
-        self.axes = Axes(spec)
+        self.axes, self._cost = Axes(spec), str(spec.study.against)
         self._known: dict[int, Seen | None] = {}
         self._rows: dict[int, tuple[Point, Array]] = {}
 
@@ -49,7 +50,7 @@ class Past:
             if trial.number in self._known:
                 seen = self._known[trial.number]
             else:
-                seen = _seen(trial, self._row)
+                seen = _seen(trial, self._row, self._cost)
                 if trial.state.is_finished():
                     self._known[trial.number] = seen
                     self._rows.pop(trial.number, None)
@@ -66,7 +67,7 @@ class Past:
         return row
 
 
-def _seen(trial: FrozenTrial, row_of: Callable[[FrozenTrial], Array]) -> Seen | None:
+def _seen(trial: FrozenTrial, row_of: Callable[[FrozenTrial], Array], cost: str) -> Seen | None:
     finite = {k: v for k, v in trial.intermediate_values.items() if math.isfinite(v)}
     ending: Ending
     match trial.state:
@@ -82,6 +83,5 @@ def _seen(trial: FrozenTrial, row_of: Callable[[FrozenTrial], Array]) -> Seen | 
             ending = "pruned"
         case _:
             return None
-    latency = trial.user_attrs.get("latency_ms")
     value = trial.value if ending == "complete" else None
-    return Seen(trial.params, row_of(trial), ending, finite, value, latency)
+    return Seen(trial.params, row_of(trial), ending, finite, value, trial.user_attrs.get(cost))

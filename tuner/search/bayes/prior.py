@@ -68,24 +68,33 @@ def cost(spec: StudySpec, values: Values) -> Any:
     where ``values`` has arrays.
     """
     depth, width, _ = shape(spec, values)
-    return 12.0 * depth * width**2 + 500 * width  # and the head of a small vocabulary
+    layer = 12.0 * width**2
+    if spec.trial.init.take == "part":  # no width of its own, but heads and neurons
+        model = spec.trial.model
+        heads, hidden = (
+            _number(values, f"model.{name}", size)
+            for name, size in (("heads", model.head_count), ("hidden", model.hidden_size))
+        )
+        layer = width * (4.0 * heads * model.head_size + (3 if model.activation == "swiglu" else 2) * hidden)
+    return depth * layer + 500 * width  # and the head of a small vocabulary
 
 
 def shape(spec: StudySpec, values: Values) -> tuple[Any, Any, Any]:
     """Depth, width and context of the trial at a point, or of many."""
     trial = spec.trial
-
-    def number(path: str, written: int) -> Any:
-        value = values.get(path, written)
-        if isinstance(value, np.ndarray):
-            return np.where(np.isnan(value), written, value)
-        return int(value) if isinstance(value, int | float) else written
-
     return (
-        number("model.depth", trial.model.depth),
-        number("model.width", trial.model.width),
-        number("data.context", trial.data.context),
+        _number(values, "model.depth", trial.model.depth),
+        _number(values, "model.width", trial.model.width),
+        _number(values, "data.context", trial.data.context),
     )
+
+
+def _number(values: Values, path: str, written: int) -> Any:
+    """The whole number of a dimension, ``written`` where there is none; an array where ``values`` has one."""
+    value = values.get(path, written)
+    if isinstance(value, np.ndarray):
+        return np.where(np.isnan(value), written, value)
+    return int(value) if isinstance(value, int | float) else written
 
 
 def guesses(spec: StudySpec, values: Values) -> dict[str, Guess]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tuner.search.bayes.pieces import Pieces, whole
 from tuner.search.bayes.places.axis import Array
 
 GUESSES = 24
@@ -15,6 +16,9 @@ GUESSES = 24
 
 FITTED = 80
 """Values that the settings are judged by, evenly taken where there are more: time grows with their cube."""
+
+PIECE = 12
+"""Settings that are judged at a time: 5 ms."""
 
 _JITTER = 1e-6
 
@@ -48,15 +52,25 @@ class Process:
     """
 
     def __init__(self, rows: Array, values: Array, doubt: Array, seed: int) -> None:
+        whole(self._fit(rows, values, doubt, seed))
+
+    @classmethod
+    def fitting(cls, rows: Array, values: Array, doubt: Array, seed: int) -> Pieces[Process]:
+        """A process, fitted in pieces."""
+        process = object.__new__(cls)
+        yield from process._fit(rows, values, doubt, seed)
+        return process
+
+    def _fit(self, rows: Array, values: Array, doubt: Array, seed: int) -> Pieces[None]:
         self.rows = rows
         self.mean = float(values.mean())
         self.scale = float(values.std()) or 1.0
         self._targets = (values - self.mean) / self.scale
         self._doubt = doubt / self.scale**2
-        self.kernel = self._fitted(np.random.default_rng(seed))
+        self.kernel = yield from self._fitted(np.random.default_rng(seed))
         self._solve()
 
-    def _fitted(self, rng: np.random.Generator) -> Kernel:
+    def _fitted(self, rng: np.random.Generator) -> Pieces[Kernel]:
         columns = self.rows.shape[1]
         some = np.unique(np.linspace(0, len(self.rows) - 1, min(FITTED, len(self.rows))).astype(int))
         rows, targets, doubt = self.rows[some], self._targets[some], self._doubt[some]
@@ -79,6 +93,8 @@ class Process:
             guess = (centre if broad else best) + (1.0 if broad else 0.35) * width * rng.standard_normal(columns + 1)
             if (found := score(guess)) > highest:
                 best, highest = guess, found
+            if turn % PIECE == 0:
+                yield
         return Kernel(np.exp(best[:-1]), float(np.exp(best[-1])))
 
     def _solve(self) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from tuner.search.bayes.acquire import candidates, chance_to_run, evidence, improvement, to_beat
 from tuner.search.bayes.past import Seen
+from tuner.search.bayes.pieces import Pieces, whole
 from tuner.search.bayes.places.axes import Axes
 from tuner.search.bayes.prior import cost, guesses, log_prior
 from tuner.search.bayes.process import Process
@@ -34,11 +35,16 @@ BESIDE = 150
 
 def propose(spec: StudySpec, axes: Axes, history: Sequence[Seen], seed: int) -> Point:
     """The next point to try; the same for the same history and seed. ``axes`` are the space's, ``Axes(spec)``."""
+    return whole(proposing(spec, axes, history, seed))
+
+
+def proposing(spec: StudySpec, axes: Axes, history: Sequence[Seen], seed: int) -> Pieces[Point]:
+    """``propose``, a piece at a time."""
     rng = random.Random(seed)
     finished = [seen for seen in history if seen.ending != "running"]
     if sum(seen.ending == "complete" for seen in finished) < 2 or len(finished) < startup(spec):
         return _spread(spec, axes, history, rng)
-    return _improve(spec, axes, history, rng, seed)
+    return (yield from _improve(spec, axes, history, rng, seed))
 
 
 def startup(spec: StudySpec) -> int:
@@ -95,17 +101,22 @@ def _spread(spec: StudySpec, axes: Axes, history: Sequence[Seen], rng: random.Ra
     return max(points, key=lambda point: float(((tried - axes.encode(point)) ** 2).sum(1).min()))
 
 
-def _improve(spec: StudySpec, axes: Axes, history: Sequence[Seen], rng: random.Random, seed: int) -> Point:
+def _improve(spec: StudySpec, axes: Axes, history: Sequence[Seen], rng: random.Random, seed: int) -> Pieces[Point]:
     rows, values, doubt = evidence(history, spec.study.milestones)
-    process = Process(rows, values, doubt, seed)
+    yield
+    process = yield from Process.fitting(rows, values, doubt, seed)
     running = [seen.row for seen in history if seen.ending == "running"][-BESIDE:]
     if running:  # taken to end as expected, so that nobody tries the same beside them
         process = process.joined(np.array(running))
+        yield
     means, _ = process.at(rows)
     places = candidates(axes, rows[np.argsort(means)[:5]], [seen.row for seen in history], seed)
+    yield
     numbers = {path: axes.numbers(path, places) for path in places.active}
     expected, deviations = process.at(places.rows)
+    yield
     best = to_beat(spec, history, places, numbers, (float(means.min()), float(values.max())), seed)
+    yield
     score = improvement(best, expected, deviations) * chance_to_run(history, places.rows, seed)
     finished = sum(seen.ending != "running" for seen in history)
     score = np.log(score + 1e-12) + TRUST / finished * log_prior(spec, numbers, len(score))

@@ -5,6 +5,7 @@ forecast.py.
 from __future__ import annotations
 
 import bisect
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from tuner.search.bayes.forecast import Forecasts
 from tuner.search.bayes.past import Past, Seen
+from tuner.search.bayes.pieces import Pieces, whole
 from tuner.search.bayes.prior import cost, shape
-from tuner.search.bayes.propose import propose
+from tuner.search.bayes.propose import proposing
 from tuner.spec.dimensions.dimension import ChoiceDim, Dimension, FloatDim
 from tuner.spec.records import Point
 from tuner.spec.study import StudySpec
@@ -41,6 +43,14 @@ class BayesSampler(BaseSampler):
 
     def __init__(self, spec: StudySpec, seed: int, past: Past) -> None:
         self._spec, self._seed, self._past, self._random = spec, seed, past, RandomSampler(seed)
+        self._chosen: Point | None = None
+
+    def choosing(self, trials: Sequence[FrozenTrial], number: int) -> Pieces[None]:
+        """Choose the point of trial ``number`` of ``trials``, a piece at a time, before it is asked for."""
+        before = bisect.bisect_left(trials, number, key=lambda one: one.number)
+        history = self._past.seen(trials[:before])
+        yield
+        self._chosen = yield from proposing(self._spec, self._past.axes, history, self._seed)
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         return {path: distribution(dimension) for path, dimension in self._spec.space.items()}
@@ -50,9 +60,9 @@ class BayesSampler(BaseSampler):
     ) -> dict[str, Any]:
         if not search_space:
             return {}
-        trials = study.get_trials(deepcopy=False)
-        before = bisect.bisect_left(trials, trial.number, key=lambda one: one.number)
-        return dict(propose(self._spec, self._past.axes, self._past.seen(trials[:before]), self._seed))
+        if self._chosen is None:
+            whole(self.choosing(study.get_trials(deepcopy=False), trial.number))
+        return dict(self._chosen or {})
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
@@ -99,4 +109,7 @@ class ForecastPruner(BasePruner):
                 return (0.0,)
             case "latency_ms":  # surely no slower: neither deeper nor wider
                 return shape(self._spec, point)
+            case "bytes":
+                bits = point.get("compress.bits", self._spec.trial.compress.bits)
+                return (cost(self._spec, point) * int(bits or 32),)
         return (cost(self._spec, point),)
