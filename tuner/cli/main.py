@@ -18,7 +18,7 @@ from tuner.cli.doctor import doctor
 from tuner.cli.models import add_models
 from tuner.cli.options import AsJson, Storage
 from tuner.cli.report import report
-from tuner.study.command import errors_as_sentences, run_study, study
+from tuner.study.command import errors_as_sentences, leave, run_study, study
 
 app = typer.Typer(
     name="tuner",
@@ -175,7 +175,7 @@ add_models(app)
 def main() -> None:
     """Entry of the ``tuner`` script."""
     atexit.register(gc.freeze)  # else the collector's last rounds take a second where torch and MLflow are loaded
-    app()
+    leave(app)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
@@ -66,7 +66,22 @@ def main() -> None:
     """Entry of ``python -m tuner.study``."""
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(study)
-    app()
+    leave(app)
+
+
+def leave(app: typer.Typer) -> None:
+    """Run a command to the end of its process. One that was interrupted leaves at once: all it knows is on disk, and a
+    thread that still loads MLflow would hold it for seconds.
+    """
+    try:
+        app()
+    except SystemExit as ended:
+        if ended.code != INTERRUPTED:
+            raise
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):  # nobody reads any more
+                stream.flush()
+        os._exit(INTERRUPTED)
 
 
 @contextmanager
