@@ -98,7 +98,7 @@ def _chosen(snapshot: Snapshot) -> int:
 
 
 def _story(snapshot: Snapshot, trial: Any, row: Any) -> None:
-    """What happened, in a line of words and five numbers."""
+    """What happened, in a line of words and six numbers."""
     state = look(trial.state)
     with st.container(border=True):
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
@@ -126,8 +126,13 @@ def _story(snapshot: Snapshot, trial: Any, row: Any) -> None:
             ("Training time", "–" if pd.isna(row["seconds"]) else duration(float(row["seconds"])), _speed(row)),
             ("Compute", _si(row["flops"], "FLOP"), f"precision {trial.facts.get('precision', 'unknown')}"),
             ("Parameters", _si(row["parameters"]), plain(str(trial.facts.get("device_kind", "")))),
+            ("Generalization gap", _gap(trial.facts.get("generalization_gap")), "validation above training loss"),
         ]
     )
+
+
+def _gap(value: Any) -> str:
+    return f"{value:+.3f}" if isinstance(value, float) else "–"
 
 
 def _si(value: Any, unit: str = "") -> str:

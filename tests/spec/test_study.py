@@ -159,9 +159,11 @@ def test_a_shipped_study(path: Path) -> None:
 
 def test_the_shipped_studies_are_those_of_the_plan() -> None:
     assert [path.stem for path in SHIPPED] == [
-        "base", "gpu", "modern_cpu", "nanogpt_cpu", "scaling", "shakespeare", "smoke"
+        "base", "compress", "gpu", "modern_cpu", "nanogpt_cpu", "scaling", "shakespeare", "smoke"
     ]  # fmt: skip
-    base, gpu, modern, nanogpt, scaling, shakespeare, smoke = (load(path) for path in SHIPPED)
+    base, compress, gpu, modern, nanogpt, scaling, shakespeare, smoke = (load(path) for path in SHIPPED)
+    assert (compress.trial.init.source, compress.trial.init.take) == ("base@champion", "part")
+    assert compress.study.against == "bytes"
     assert set(base.space) == {"optim.lr", "optim.warmup", "batch", "model.depth", "model.width"}
     assert base.trial.budget.unit is Unit.TOKENS
     assert (gpu.trial.precision, gpu.study.trials) == ("bf16", 20)

@@ -18,12 +18,12 @@ from tuner.spec.parts.optim import DistilSpec
 from tuner.spec.records import Ancestor, State
 from tuner.spec.trial import TrialSpec
 from tuner.train import checkpoint
-from tuner.train.descent import _shallower
 from tuner.train.fit import Place
 from tuner.train.model.adapt import adapt, adapters, begin_with, plain
-from tuner.train.model.distil import Distillation
 from tuner.train.model.gpt import GPT
 from tuner.train.model.module import GPTModule, Setting
+from tuner.train.model.slim.distil import Distillation
+from tuner.train.model.slim.part import _shallower
 from tuner.train.use.adopt import keep, load_any
 from tuner.train.use.trained import load_checkpoint
 
@@ -199,19 +199,19 @@ def test_a_kept_model_is_whole_or_not_there(ancestor: Ancestor, tmp_path: Path, 
 def test_layers_are_taken_evenly(text_file: Path, ancestor: Ancestor, place: Any) -> None:
     """A study of the first layer alone begins with the first; of both, with both, as with all."""
     before = load_any(Path(ancestor.folder), Path()).gpt.state_dict()
-    frozen = {"take": "layers", "freeze": 1}
+    frozen = {"take": "part", "freeze": 1}
     train(begun(text_file, ancestor, frozen, model={**MODEL, "depth": 1}, budget="640 tokens"), place("a"))
     after = final(place("a"))
     assert {name for name in after if name.startswith("blocks.")} == {n for n in before if n.startswith("blocks.0.")}
     assert all(torch.equal(after[name], before[name]) for name in after if name.startswith(("blocks.", "tokens")))
-    _, some = train(begun(text_file, ancestor, {"take": "layers"}), place("b"))
+    _, some = train(begun(text_file, ancestor, {"take": "part"}), place("b"))
     _, every = train(begun(text_file, ancestor, {}), place("c"))
     assert some.milestones == every.milestones
 
 
 def test_more_layers_than_there_are_is_no_trial(text_file: Path, ancestor: Ancestor, place: Any) -> None:
     with pytest.raises(DataError, match=r"model.depth is 3, and base/1 has 2 layers to take"):
-        train(begun(text_file, ancestor, {"take": "layers"}, model={**MODEL, "depth": 3}), place("a"))
+        train(begun(text_file, ancestor, {"take": "part"}, model={**MODEL, "depth": 3}), place("a"))
 
 
 @given(st.integers(1, 40), st.data())
@@ -250,7 +250,7 @@ def test_a_student_learns_what_its_teacher_expects() -> None:
     assert abs(losses(1.0, 2.0, of=teacher)) < 1e-6
 
 
-@pytest.mark.parametrize("init", [{"take": "layers"}, {"take": "nothing"}], ids=str)
+@pytest.mark.parametrize("init", [{"take": "part"}, {"take": "nothing"}], ids=str)
 def test_a_student_s_trial_is_interrupted_without_a_trace(
     text_file: Path, ancestor: Ancestor, place: Any, init: Any
 ) -> None:
@@ -262,7 +262,7 @@ def test_a_student_s_trial_is_interrupted_without_a_trace(
     train(trial, place("cut"))
     assert_same_state(place("whole"), place("cut"))
     plain_trial = trial.model_copy(update={"optim": trial.optim.model_copy(update={"distil": DistilSpec()})})
-    if init["take"] == "layers":
+    if init["take"] == "part":
         assert whole.milestones != train(plain_trial, place("plain"))[1].milestones
     assert {name.split(".")[0] for name in final(place("whole"))} == {"blocks", "head", "norm", "smear", "tokens"}
 

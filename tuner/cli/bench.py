@@ -85,6 +85,22 @@ def bench_descend(
         compare_descent(before, text.absolute(), depth, width, (budget, more), seeds)
 
 
+@bench.command("compress")
+def bench_compress(
+    text: Annotated[Path | None, typer.Option(help="a text [default: the standard library's source]")] = None,
+    depth: Annotated[int, typer.Option(help="layers")] = 4,
+    width: Annotated[int, typer.Option(help="width")] = 128,
+    budget: Annotated[str, typer.Option(help="of the model, and of a part of it")] = "2M tokens",
+    recovery: Annotated[str, typer.Option(help="of what keeps its shape")] = "400k tokens",
+    seeds: Annotated[int, typer.Option(help="trials a way")] = 3,
+) -> None:
+    """What making a model smaller costs: bits, zeros, heads and neurons, layers, each with its loss, bytes and pace."""
+    from tuner.bench.learning.compress import compare_sizes
+
+    with errors_as_sentences():
+        compare_sizes(text and text.resolve(), depth, width, (budget, recovery), seeds)
+
+
 @bench.command("shapes")
 def bench_shapes(rounds: Annotated[int, typer.Option(min=1, help="rounds in turns; the median counts")] = 3) -> None:
     """Tokens a second: precision auto against fp32 and bf16, and workers against threads, for a few shapes."""

@@ -1,5 +1,5 @@
-"""The doors to a good model: promote, rollback, history, champion, export, generate, evaluate.
-Options and one call each; the work is done in tuner/ship/.
+"""The doors to a good model: promote, rollback, history, champion, export, generate, evaluate, compress.
+Options and one call each; the work is done in tuner/ship/ and tuner/study/compress/.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Found = Annotated[
 
 def add_models(app: typer.Typer) -> None:
     """Hang these doors into ``app``."""
-    for command in (promote, rollback, history, champion, export, generate, evaluate):
+    for command in (promote, rollback, history, champion, export, generate, evaluate, compress):
         app.command()(command)
 
 
@@ -149,6 +149,22 @@ def evaluate(
 
     with errors_as_sentences():
         run_evaluate(Console(), open_desk(storage, tracking, None, model), model, data, as_json)
+
+
+def compress(
+    model: Found,
+    yaml: Annotated[
+        Path | None, typer.Option(metavar="YAML", help="the study [default: one is written, from half to all of it]")
+    ] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="override a field")] = None,
+    storage: Storage = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan and stop")] = False,
+) -> None:
+    """Make a model smaller: search fewer layers, heads, neurons, bits and non-zero weights; print before and after."""
+    from tuner.study.compress.command import compress as run_compress
+
+    with errors_as_sentences():
+        raise typer.Exit(run_compress(model, yaml, set_ or [], storage, dry_run))
 
 
 def _one(*given: bool, names: str) -> None:

@@ -25,6 +25,7 @@ from tuner.spec.document import (
     read,
 )
 from tuner.spec.errors import Mistakes, SpecError, nearest, said, short
+from tuner.spec.parts.model import ModelSpec
 from tuner.spec.parts.recipes import bare
 from tuner.spec.records import Ancestor
 from tuner.spec.study import StudySpec, lean
@@ -65,12 +66,12 @@ def parse(
 def _inheriting(document: Document, spec: StudySpec, ancestor: Ancestor) -> StudySpec:
     """The study with what the weights of its ancestor decide; what is written besides may not contradict it."""
     trial, name, take = spec.trial.model_dump(), spec.trial.init.source, spec.trial.init.take
-    data, deepest = trial["data"], ancestor.model["depth"]
-    own = {"all": {"dropout"}, "layers": {"dropout", "depth"}, "nothing": set(ancestor.model)}[take]
+    data = trial["data"]
+    parts = {"dropout", "depth", "heads", "head_width", "hidden"}
+    own = {"all": {"dropout"}, "part": parts, "nothing": set(ancestor.model)}[take]
     decided = {("model", field): value for field, value in ancestor.model.items() if field not in own}
-    if take == "layers" and (depth := _greatest(spec, "model.depth")) > deepest:
-        place = _place(document, spec, "model.depth")
-        raise SpecError(f"{place}: model.depth is up to {depth}, and {name} has {deepest} layers to take.")
+    if take == "part":
+        decided |= _of_its_parts(document, spec, ancestor)
     decided |= {
         ("data", "tokenizer"): {"kind": "file", "vocab": None, "path": f"{ancestor.folder}/{ancestor.tokenizer}"}
     }
@@ -92,11 +93,40 @@ def _inheriting(document: Document, spec: StudySpec, ancestor: Ancestor) -> Stud
     return StudySpec.model_validate({**spec.model_dump(), "trial": trial})
 
 
+def _of_its_parts(document: Document, spec: StudySpec, ancestor: Ancestor) -> dict[tuple[str, str], Any]:
+    """What is decided of a model that begins with a part of its ancestor: all that is not said, and how wide a head is.
+
+    Raises:
+        SpecError: there is less than it is to have.
+    """
+    model = ModelSpec.model_validate(ancestor.model)
+    has = {
+        "depth": (model.depth, "layers"),
+        "heads": (model.head_count, "heads"),
+        "hidden": (model.hidden_size, "neurons"),
+    }
+    decided: dict[tuple[str, str], Any] = {}
+    for field, (most, what) in has.items():
+        path = f"model.{field}"
+        if path not in spec.space and not document.has(("trial", "model", field)):
+            decided["model", field] = ancestor.model[field]
+        elif (asked := _greatest(spec, path)) > most:
+            place = _place(document, spec, path)
+            raise SpecError(
+                f"{place}: {path} is up to {asked}, and {spec.trial.init.source} has {most} {what} to take."
+            )
+        elif field == "heads":
+            decided["model", "head_width"] = model.head_size
+    decided.setdefault(("model", "head_width"), ancestor.model["head_width"])
+    return decided
+
+
 def _greatest(spec: StudySpec, path: str) -> int:
     """The most that a whole number of the trial may be, searched or written."""
     section, name = path.split(".")
     if path not in spec.space:
-        return int(getattr(getattr(spec.trial, section), name))
+        value = getattr(getattr(spec.trial, section), name)
+        return value if isinstance(value, int) else 0
     dimension = spec.space[path]
     if isinstance(dimension, ChoiceDim):
         return max((value for value in dimension.choice if isinstance(value, int)), default=0)

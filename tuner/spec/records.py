@@ -82,12 +82,15 @@ class State(StrEnum):
 
 @dataclass(frozen=True)
 class Outcome:
-    """The end of a trial, its reason in a sentence, and the checkpoint that stands for it (folder name, sha256)."""
+    """The end of a trial, its reason in a sentence, and the checkpoint that stands for it (folder name, sha256); the
+    ``metrics`` of that one where they stand for the trial, not those of its last milestone.
+    """
 
     state: State
     reason: str = ""
     checkpoint: str | None = None
     sha256: str | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -122,6 +125,19 @@ class CorpusInfo:
     tokens: tuple[int, int, int]
     bytes: tuple[int, int, int]
     documents: tuple[int, int, int] = field(default=(0, 0, 0))
+
+
+@dataclass(frozen=True)
+class Weighed:
+    """What a model is and takes: nats a token on the validation text, the bytes of its file, milliseconds a generated
+    token, and the share of zeros in its layers.
+    """
+
+    loss: float
+    bytes: int
+    parameters: int
+    latency_ms: float
+    sparsity: float
 
 
 @dataclass(frozen=True)

@@ -194,7 +194,8 @@ def _inherited(spec: StudySpec) -> list[Mistake]:
     fixed = ["data.tokenizer.", "init.source", "init.sha256", "init.folder", "init.take"]
     if init.take != "nothing":
         fixed += ["model.", RECIPE, *(["data.context"] if spec.trial.model.positions == "learned" else [])]
-    free = {"all": ("model.dropout",), "layers": ("model.dropout", "model.depth"), "nothing": ()}[init.take]
+    parts = ("model.dropout", "model.depth", "model.heads", "model.hidden")
+    free = {"all": ("model.dropout",), "part": parts, "nothing": ()}[init.take]
     return [
         Mistake(("space", path), f"the trials begin with {init.source}, which decides it; remove it", key=True)
         for path in spec.space

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from tuner.spec.budget import Budget
 from tuner.spec.parts.data import DataSpec
-from tuner.spec.parts.model import InitSpec, ModelSpec
+from tuner.spec.parts.model import CompressSpec, InitSpec, ModelSpec
 from tuner.spec.parts.optim import OptimSpec
 from tuner.spec.parts.recipes import RECIPES, beneath
 from tuner.spec.parts.scalars import BudgetField, Count, Frozen, Int, digest
@@ -19,6 +19,10 @@ _LATER = (
     "devices",
     "strategy",
     "init",
+    "compress",
+    "early_stop",
+    "model.head_width",
+    "model.hidden",
     "model.bias",
     "optim.label_smoothing",
     "optim.distil",
@@ -39,6 +43,7 @@ class TrialSpec(Frozen):
     model: ModelSpec = ModelSpec()
     init: InitSpec = InitSpec()  # or the source alone
     optim: OptimSpec = OptimSpec()
+    compress: CompressSpec = CompressSpec()
     batch: Count = 16  # sequences an optimizer step
     accumulate: Literal["auto"] | Count = (
         "auto"  # micro-batches a step, batch must divide into them; auto: as few as fit
@@ -48,6 +53,7 @@ class TrialSpec(Frozen):
     devices: Annotated[Count, Field(le=64)] = 1  # of one machine, which share each batch
     strategy: Literal["ddp", "fsdp"] = "ddp"  # of several devices; fsdp: each holds only its share of the weights
     budget: BudgetField = Budget.parse("1M tokens")
+    early_stop: Count | None = None  # milestones without a lower validation loss that end it; its lowest counts then
     seed: Annotated[Int, Field(ge=0, lt=2**32)] = 1
 
     @model_validator(mode="before")
@@ -75,7 +81,16 @@ class TrialSpec(Frozen):
             raise ValueError("optim.distil.weight is above 0, and there is no teacher; name one as init.source")
         if self.init.take == "nothing" and not self.optim.distil.weight:
             raise ValueError("init.take is nothing and optim.distil.weight 0, so init.source would change nothing")
+        smaller = self.compress.sparsity > 0 or self.compress.bits < 32
+        if smaller and self.init.lora.rank is not None:
+            raise ValueError("compress beside init.lora is not supported; compress what the adapters made of the model")
+        if smaller and self.early_stop is not None:
+            raise ValueError(
+                "early_stop beside compress is not supported; a model is as small as asked at the end alone"
+            )
         if self.strategy == "fsdp":
+            if smaller:
+                raise ValueError("strategy fsdp with compress is not supported; use ddp")
             if self.optim.distil.weight:
                 raise ValueError("strategy fsdp with optim.distil is not supported; use ddp")
             if self.init.lora.rank is not None:

@@ -22,6 +22,7 @@ from torch import Tensor
 from tuner.spec.disk import force, note, seal, sha256, unseal
 from tuner.spec.errors import CheckpointError
 from tuner.spec.records import Measurement, Spent
+from tuner.train.model.slim.bits import unpack
 
 WEIGHTS, STATE, SPEC, MANIFEST = "model.safetensors", "state.pt", "spec.json", "manifest.json"
 _FORMER = "-former"
@@ -45,12 +46,21 @@ class Saved:
 
     def weights(self) -> dict[str, Tensor]:
         """The model's state dict, on the CPU."""
-        return load_file(self.folder / WEIGHTS)
+        return read_weights(self.folder / WEIGHTS)
 
     def state(self) -> dict[str, Any]:
         """Optimizer, random-number and loss state; loaded without pickle's code execution."""
         loaded = torch.load(self.folder / STATE, map_location="cpu", weights_only=True)
         return dict(loaded)
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The state dict in a file of weights, on the CPU; what is packed in fewer bits is in fp32 again.
+
+    Raises:
+        OSError, SafetensorError: it cannot be read.
+    """
+    return unpack(load_file(path))
 
 
 def checkpoints(trial: Path) -> Path:

@@ -4,6 +4,7 @@ It turns what the module computes into what the driver hears; it never builds a 
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ import lightning as L
 from lightning.pytorch.callbacks import Callback
 from torch.nn.utils import parametrize
 
+from tuner.spec.parts.model import CompressSpec
 from tuner.spec.records import Measurement, Outcome, Preparing, Started, State, Verdict
 from tuner.train import checkpoint
 from tuner.train.machine.capacity import Capacity, TooLargeError
@@ -24,6 +26,7 @@ from tuner.train.machine.shards import put_together
 from tuner.train.meter import Meter
 from tuner.train.model.memory import evaluation_tokens
 from tuner.train.model.module import GPTModule
+from tuner.train.model.slim.prune import sparsity
 from tuner.train.past import Past
 from tuner.train.text.corpus import Corpus
 from tuner.train.text.cursor import evaluation_windows
@@ -74,6 +77,10 @@ class Life(Callback):
         self.last: checkpoint.Saved | None = None
         self.best: checkpoint.Saved | None = None
 
+    @property
+    def _shrinking(self) -> bool:
+        return self.module.spec.compress != CompressSpec()
+
     def resume(self, sound: Sequence[checkpoint.Saved]) -> None:
         """Go on from the newest of the trial's checkpoints.
 
@@ -85,6 +92,7 @@ class Life(Callback):
         weights, state = checkpoint.load(self.last)
         self.module.restore(weights, state)
         self.past.lowest, self.past.rows = state.get("lowest_row", math.inf), state.get("rows", 0)
+        self.past.last = state.get("last_row", math.nan)
         self.meter.restore(self.last.spent, self.last.reached)
         self.samples.resume(self.last.spent.seconds)
         if self.last.last is not None:
@@ -127,7 +135,8 @@ class Life(Callback):
             self.link.report(self._measured(metrics, None))
             return
         try:
-            metrics |= self._validate()
+            with self.module.packed() if self.meter.done and self._shrinking else contextlib.nullcontext():
+                metrics |= self._validate()
         except _Interrupted:
             self.link.report(self._measured(metrics, None))
             self._leave()
@@ -136,12 +145,17 @@ class Life(Callback):
             loss = metrics["val_loss"]
             self.outcome = Outcome(State.DIVERGED, f"validation loss {loss} at milestone {self.meter.due}")
             return
+        if not math.isnan(self.past.last):  # else no row was written yet
+            metrics["generalization_gap"] = metrics["val_loss"] - self.past.last
         self._weigh()
         if self.meter.due == 1:  # its evaluation was the last thing that could have taken more
             self._remember(self._peak())
         with put_together(self.module.gpt), parametrize.cached():  # adapters are added once
+            if self.module.spec.compress.sparsity:
+                metrics["sparsity"] = sparsity(self.module.gpt.state_dict())
             if self.meter.done:
                 metrics["latency_ms"] = latency_ms(self.module.gpt)
+                metrics["bytes"] = float(sum(one.nbytes for one in self.module.weights().values()))
             samples = self.samples.draw(self.meter.spent.seconds, last=self.meter.done)
         while (milestone := self.meter.due) is not None and self.outcome is None:
             self._milestone(milestone, metrics, samples)
@@ -178,8 +192,17 @@ class Life(Callback):
             case Verdict.CONTINUE:
                 if self.meter.done and self.meter.due is None:
                     self.outcome = self._ended(State.COMPLETE, "the budget is spent")
+                elif (why := self._learned_enough()) is not None:
+                    self.outcome = self._ended(State.COMPLETE, why)
             case Verdict.STOP:
                 self.outcome = self._ended(State.PRUNED, f"stopped by the pruner at milestone {self.meter.reached}")
+
+    def _learned_enough(self) -> str | None:
+        """Why a trial that has stopped to get better ends before its budget; None where it has not."""
+        patience, lowest = self.module.spec.early_stop, self.best
+        if patience is None or lowest is None or self.meter.reached - lowest.reached < patience:
+            return None
+        return f"no lower validation loss since milestone {lowest.reached}, in {patience} more"
 
     def _leave(self) -> None:
         if self.last is None or self.last.spent.steps != self.meter.spent.steps:
@@ -191,7 +214,9 @@ class Life(Callback):
             self._retain()
         if self.best is None:
             return Outcome(state, reason)
-        return Outcome(state, reason, checkpoint=self.best.folder.name, sha256=self.best.sha256)
+        stands = self.best.last if self.module.spec.early_stop is not None else None
+        metrics = {} if stands is None else stands.metrics
+        return Outcome(state, reason, checkpoint=self.best.folder.name, sha256=self.best.sha256, metrics=metrics)
 
     def _validate(self) -> dict[str, float]:
         def each() -> None:
@@ -214,7 +239,8 @@ class Life(Callback):
 
     def _save(self, measurement: Measurement | None) -> None:
         before, weights = self.last, self.module.weights()
-        state = {**self.module.training_state(), "lowest_row": self.past.lowest, "rows": self.past.rows}
+        past = {"lowest_row": self.past.lowest, "last_row": self.past.last, "rows": self.past.rows}
+        state = {**self.module.training_state(), **past}
         self.last = self.ranks.once(
             lambda: checkpoint.save(
                 self.folder,
@@ -234,9 +260,11 @@ class Life(Callback):
         self.ranks.once(lambda: checkpoint.retain(self.folder, keep))
 
     def _consider(self, saved: checkpoint.Saved) -> None:
-        """Keep the lowest validation loss; a checkpoint made between milestones has none of its own."""
+        """Keep the lowest validation loss; a checkpoint made between milestones has none of its own. Of a model that is
+        to be smaller, the newest: an earlier one is not small yet.
+        """
         loss = _own_loss(saved)
-        if loss is not None and (self.best is None or loss <= (_own_loss(self.best) or math.inf)):
+        if loss is not None and (self.best is None or self._shrinking or loss <= (_own_loss(self.best) or math.inf)):
             self.best = saved
 
 

@@ -17,10 +17,13 @@ EARLY = 10
 
 
 class Past:
-    """The rows of one trial so far: how many, and ``lowest``, their least mean training loss in nats a token."""
+    """The rows of one trial so far: how many, and ``lowest`` and ``last``, their least mean training loss in nats a
+    token and their newest.
+    """
 
     def __init__(self, vocab: int) -> None:
         self.nothing, self.lowest, self.rows = math.log(vocab), math.inf, 0
+        self.last = math.nan
 
     def departure(self, loss: float) -> str | None:
         """Take a row's mean training loss in; why the trial has diverged, None where it has not.
@@ -31,6 +34,7 @@ class Past:
         the trial.
         """
         self.rows += 1
+        self.last = loss
         if not math.isfinite(loss):
             return f"training loss {loss}"
         past = min(self.lowest, self.nothing)

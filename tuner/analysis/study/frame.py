@@ -16,7 +16,7 @@ from tuner.search.history import StudyRecord, TrialRecord
 from tuner.spec.budget import Budget
 from tuner.spec.records import Value
 
-SPENT = ("seconds", "tokens", "flops", "steps", "parameters", "seed", "latency_ms")
+SPENT = ("seconds", "tokens", "flops", "steps", "parameters", "seed", "latency_ms", "bytes")
 """Facts of a trial that are numbers, each a float column; NaN where unknown."""
 
 POINT, MILESTONE = "point.", "m."
@@ -38,10 +38,10 @@ def frame(record: StudyRecord) -> pd.DataFrame:
 
     Columns: ``number`` (int), ``state``, ``reason`` (str), ``value`` (float, NaN unless complete), ``reached`` (int,
     the last milestone, 0 for none), ``last`` (float, the value there), ``seconds`` (training), ``tokens``, ``flops``,
-    ``steps``, ``parameters``, ``seed``, ``latency_ms`` (a generated token; float, NaN unknown), ``started``, ``ended``
-    (datetime64, NaT unknown), ``run``, ``checkpoint`` (str or None); ``point.<path>`` for each searched path, numbers
-    where all its values are numbers, missing where inactive; ``m.<k>`` (float, NaN where not reached) for each
-    milestone 1 .. K.
+    ``steps``, ``parameters``, ``seed``, ``latency_ms`` (a generated token), ``bytes`` (the weights; float, NaN
+    unknown), ``started``, ``ended`` (datetime64, NaT unknown), ``run``, ``checkpoint`` (str or None);
+    ``point.<path>`` for each searched path, numbers where all its values are numbers, missing where inactive;
+    ``m.<k>`` (float, NaN where not reached) for each milestone 1 .. K.
 
     ``attrs`` holds ``milestones`` (K) and ``budget`` (of a trial, as text), for words about them.
     """

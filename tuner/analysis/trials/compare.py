@@ -15,7 +15,8 @@ from tuner.spec.records import Value
 
 FACTS = (
     "parameters", "steps", "tokens", "flops", "seconds", "seed", "vocab", "precision", "compile", "accumulate",
-    "threads", "device_kind", "code_version", "data_fingerprint", "tokenizer_fingerprint",
+    "generalization_gap", "bytes", "latency_ms", "threads", "device_kind", "code_version", "data_fingerprint",
+    "tokenizer_fingerprint",
 )  # fmt: skip
 """Facts of a trial that are compared; ids, hashes and folders always differ."""
 

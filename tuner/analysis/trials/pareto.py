@@ -12,12 +12,12 @@ import pandas as pd
 from tuner.analysis import words
 from tuner.analysis.study.frame import at_milestone
 
-Cost = Literal["parameters", "seconds", "flops", "tokens", "latency_ms"]
+Cost = Literal["parameters", "seconds", "flops", "tokens", "latency_ms", "bytes"]
 COSTS: tuple[Cost, ...] = get_args(Cost)
 
 SAID: dict[Cost, str] = {
     "parameters": "parameters", "seconds": "training time", "flops": "compute", "tokens": "tokens",
-    "latency_ms": "latency",
+    "latency_ms": "latency", "bytes": "file size",
 }  # fmt: skip
 """Each cost in words, as ``a third of its ...``."""
 
@@ -30,10 +30,11 @@ _SHARES = ((1 / 2, "half"), (1 / 3, "a third"), (1 / 4, "a quarter"), (1 / 5, "a
 def pareto(frame: pd.DataFrame, cost: Cost, band: float = 0.0) -> pd.DataFrame:
     """One row for each complete trial with a finite loss and a known cost, the cheapest first, then by loss.
 
-    Columns: ``number`` (int), ``value`` (the loss), ``cost`` (parameters, seconds of training, FLOPs or tokens),
-    ``on_front`` (bool: no other trial is at least as good and as cheap, and better in one of the two; equals stand
-    there together), ``as_good`` (float, NaN for none: the number of the cheapest trial among those cheaper than this
-    one and at most ``band`` worse). A trial on the front with such a number is better by no more than noise.
+    Columns: ``number`` (int), ``value`` (the loss), ``cost`` (parameters, seconds of training, FLOPs, tokens,
+    milliseconds a token or bytes), ``on_front`` (bool: no other trial is at least as good and as cheap, and better in
+    one of the two; equals stand there together), ``as_good`` (float, NaN for none: the number of the cheapest trial
+    among those cheaper than this one and at most ``band`` worse). A trial on the front with such a number is better by
+    no more than noise.
     """
     values, costs = at_milestone(frame, None), frame[cost].to_numpy(dtype=np.float64)
     numbers = frame["number"].to_numpy()

@@ -7,6 +7,7 @@ from __future__ import annotations
 import statistics
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
@@ -39,37 +40,43 @@ def compare_descent(
     new = {"source": "text", "path": str(second)}
     model, descent = {"depth": depth, "width": width}, {"source": "ancestor/0"}
     with workplace():
-        value = _study("ancestor", old, model, str(long), 1).trials[0].milestones[MILESTONES]
+        value = study("ancestor", old, model, str(long), 1).trials[0].milestones[MILESTONES]
         print(f"ancestor: {depth} x {width}, {long} of {first or 'the standard library'}: {value:.4f}", flush=True)
-        on = _study("on", new, {}, str(short), seeds, init=descent)
+        on = study("on", new, {}, str(short), seeds, init=descent)
         kept: dict[str, str] = on.spec["trial"]["data"]["tokenizer"]
-        quick = _study("quick", new, {}, fifth, seeds, init=descent)
-        fresh = _study("fresh", new, model, str(short), seeds, tokenizer=kept)
+        quick = study("quick", new, {}, fifth, seeds, init=descent)
+        fresh = study("fresh", new, model, str(short), seeds, tokenizer=kept)
         print(f"on {second.name}, {short}: after a fifth, at the end", flush=True)
         for name, record in (("going on from it", on), ("fresh", fresh)):
-            print(f"  {name:32} {_mean(record, MILESTONES // 5)}   {_mean(record, MILESTONES)}", flush=True)
-        print(f"  {'going on, for a fifth in all':32} {_mean(quick, MILESTONES)}", flush=True)
+            print(f"  {name:32} {mean(record, MILESTONES // 5)}   {mean(record, MILESTONES)}", flush=True)
+        print(f"  {'going on, for a fifth in all':32} {mean(quick, MILESTONES)}", flush=True)
         half = {"depth": max(1, depth // 2)}
         print(f"students of {half['depth']} layers, {long} of the first text; the teacher has {value:.4f}", flush=True)
-        layers = {**descent, "take": "layers"}
-        alone = _study("alone", old, {**model, **half}, str(long), seeds, tokenizer=kept)
-        taken = _study("taken", old, half, str(long), seeds, init=layers)
-        taught = _study("taught", old, half, str(long), seeds, init=layers, distil=DISTIL)
+        layers = {**descent, "take": "part"}
+        alone = study("alone", old, {**model, **half}, str(long), seeds, tokenizer=kept)
+        taken = study("taken", old, half, str(long), seeds, init=layers)
+        taught = study("taught", old, half, str(long), seeds, init=layers, distil=DISTIL)
         for name, record in (("fresh", alone), ("its layers", taken), ("its layers, and taught by it", taught)):
-            print(f"  {name:32} {_mean(record, MILESTONES)}", flush=True)
+            print(f"  {name:32} {mean(record, MILESTONES)}", flush=True)
 
 
-def _study(
+def study(
     name: str,
     text: dict[str, str],
-    model: dict[str, int],
+    model: Mapping[str, int],
     budget: str,
     seeds: int,
     init: dict[str, str] | None = None,
     tokenizer: dict[str, str] | None = None,
-    distil: dict[str, float] | None = None,
+    distil: Mapping[str, float] | None = None,
+    compress: Mapping[str, float] | None = None,
+    rates: Mapping[str, float] | None = None,
 ) -> StudyRecord:
-    """Run a study to its end and read it."""
+    """Run a study to its end and read it; ``rates`` are learning rates by their path.
+
+    Raises:
+        TunerError: it does not end.
+    """
     data: dict[str, object] = {**text, "context": 64, "val_tokens": 65_536}
     if init is None:
         data["tokenizer"] = tokenizer or {"kind": "bpe", "vocab": 1024}
@@ -77,8 +84,9 @@ def _study(
         "name": name,
         "trial": {
             "data": data,
-            "model": model,
-            "optim": {"distil": distil} if distil else {},
+            "model": dict(model),
+            "optim": {"distil": dict(distil)} if distil else {},
+            **({"compress": dict(compress)} if compress else {}),
             "batch": 12,
             "precision": "fp32",
             "budget": budget,
@@ -95,13 +103,17 @@ def _study(
         },
     }
     Path(f"{name}.yaml").write_text(yaml.safe_dump(tree))
-    ended = subprocess.run([sys.executable, "-m", "tuner.study", f"{name}.yaml"], capture_output=True, text=True)
+    words = [sys.executable, "-m", "tuner.study", f"{name}.yaml"]
+    for path, rate in (rates or {}).items():
+        words += ["--set", f"trial.{path}={rate}"]
+    ended = subprocess.run(words, capture_output=True, text=True)
     if ended.returncode:
         raise TunerError(f"study {name} ended with {ended.returncode}: {ended.stderr.strip()[-500:]}")
     return read_study(open_storage(DEFAULT_URL), name)
 
 
-def _mean(record: StudyRecord, milestone: int) -> str:
+def mean(record: StudyRecord, milestone: int) -> str:
+    """The mean of the trials' losses there, with their deviation."""
     values = [trial.milestones[milestone] for trial in record.trials]
     spread = f" (+- {statistics.stdev(values):.4f})" if len(values) > 1 else ""
     return f"{statistics.fmean(values):.4f}{spread}"

@@ -48,6 +48,7 @@ def card(candidate: Candidate, evidence: Evidence, answers: Sequence[Answer], ov
                 "FLOPs": _flops(candidate),
                 "chosen from": f"{candidate.looked_at} settings, by {candidate.metric}",
                 "searched": ", ".join(f"{path} = {value}" for path, value in candidate.point.items()) or "nothing",
+                "made smaller": _smaller(spec),
                 "seed": spec["seed"],
                 "code": facts.get("code_version"),
                 "MLflow run": candidate.run,
@@ -81,12 +82,21 @@ def _lineage(init: Mapping[str, Any], facts: Mapping[str, object]) -> list[str]:
     adapted = f"rank {lora['rank']}, alpha {lora['alpha']:g}, on {lora['on']}" if lora["rank"] else ""
     rows = {
         "began with": init["source"],
+        "of it": "" if init.get("take", "all") == "all" else f"{init['take']}, as the model above has",
         "its weights sha256": init["sha256"],
         "layers frozen": init["freeze"] or "",
         "adapters, merged since": adapted,
         "parameters trained": facts.get("trained_parameters"),
     }
     return [_table("Lineage", rows), "What that model had read before, its own card tells; this one may repeat it too."]
+
+
+def _smaller(spec: Mapping[str, Any]) -> str:
+    """What is left of its weights, where they are not all of them and whole."""
+    compress = spec.get("compress")
+    if not compress:
+        return ""
+    return f"{compress['sparsity']:.0%} of the layers' weights are zero, {compress['bits']} bits a weight in the file"
 
 
 def _table(title: str, rows: dict[str, object]) -> str:

@@ -98,8 +98,10 @@ class SimulatedWorkers(FakeWorkers):
                 yield Outcome(State.DIVERGED, f"the loss left its own past at step {done}")
                 return
             metrics = {"val_loss": loss, "val_bpb": loss / math.log(2) / 3, "train_loss": loss - 0.04 - 0.05 * share}
+            metrics["generalization_gap"] = metrics["val_loss"] - metrics["train_loss"]
             if k == job.milestones:
                 metrics["latency_ms"] = 0.1 * spec.model.depth + size / 1e7
+                metrics["bytes"] = 4.0 * size
             spent = Spent(done, done * spec.tokens_per_step, int(flops), flops / _FLOPS_A_SECOND)
             row = Measurement(spent, metrics, k, time_ms=int(1000 * self.now) + 1)
             yield replace(row, samples=tuple(_text(spec, k, index) for index in range(job.samples)))

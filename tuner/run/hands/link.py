@@ -84,7 +84,16 @@ class KeepJob:
     root: Path
 
 
-Job = TrialJob | DataJob | DevicesJob | ExamineJob | ProveJob | WriteJob | KeepJob
+@dataclass(frozen=True)
+class WeighJob:
+    """How good and how small the packaged model in ``folder`` is; answers with Weighed, or a TunerError."""
+
+    folder: Path
+    data: DataSpec
+    corpora: Path
+
+
+Job = TrialJob | DataJob | DevicesJob | ExamineJob | ProveJob | WriteJob | KeepJob | WeighJob
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from tuner.run.hands.link import (
     PipeLink,
     ProveJob,
     TrialJob,
+    WeighJob,
     WriteJob,
 )
 from tuner.spec.errors import DataError, TunerError
@@ -64,6 +65,8 @@ def work(job: Job, pipe: Connection, device: str, threads: int | None, seat: Sea
             link.send(_write(job))
         case KeepJob():
             link.send(_keep(job))
+        case WeighJob():
+            link.send(_weigh(job))
     pipe.close()
 
 
@@ -133,6 +136,13 @@ def _keep(job: KeepJob) -> object:
     except OSError as error:
         place, reason = error.filename or job.root, error.strerror or error
         raise TunerError(f"{place}: the model could not be kept ({reason}).") from error
+
+
+@_answering
+def _weigh(job: WeighJob) -> object:
+    from tuner.train.use.examine import weigh
+
+    return weigh(job.folder, job.data, job.corpora)
 
 
 def _first_line(error: BaseException) -> str:

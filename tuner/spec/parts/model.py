@@ -1,4 +1,5 @@
-"""ModelSpec: the shape of the GPT and the kinds it is built of; InitSpec: the weights it begins with.
+"""ModelSpec: the shape of the GPT and the kinds it is built of; InitSpec: the weights it begins with; CompressSpec:
+what is left of them at the end.
 Fields, what follows from them and what contradicts what; what a kind does stands in train/model/.
 """
 
@@ -9,7 +10,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from tuner.spec.parts.scalars import Count, Float, Frozen, Int, Positive
+from tuner.spec.parts.scalars import Bits, Count, Float, Frozen, Int, Positive
 
 
 def fitting_heads(width: int) -> int:
@@ -25,6 +26,8 @@ class ModelSpec(Frozen):
     depth: Annotated[Int, Field(ge=1, le=1000)] = 4
     width: Annotated[Int, Field(ge=8, le=65_536)] = 128
     heads: Literal["auto"] | Count = "auto"
+    head_width: Literal["auto"] | Count = "auto"  # auto: width / heads
+    hidden: Literal["auto"] | Count = "auto"  # neurons of a layer; auto: 4 x width, of swiglu 8/3 x width
     kv_heads: Literal["auto"] | Count = "auto"  # fewer: groups of heads share keys and values (arXiv 2305.13245)
     positions: Literal["rotary", "learned"] = "rotary"
     norm: Literal["rms", "layer"] = "rms"
@@ -43,11 +46,10 @@ class ModelSpec(Frozen):
     def _fits(self) -> Self:
         if self.width % 2:
             raise ValueError(f"width must be even, got {self.width}")
-        if self.heads != "auto":
-            if self.width % self.heads:
-                raise ValueError(f"width {self.width} does not divide into {self.heads} heads")
-            if self.positions == "rotary" and (self.width // self.heads) % 2:
-                raise ValueError(f"rotary positions need an even head width, got {self.width // self.heads}")
+        if self.heads != "auto" and self.head_width == "auto" and self.width % self.heads:
+            raise ValueError(f"width {self.width} does not divide into {self.heads} heads")
+        if self.positions == "rotary" and self.head_size % 2:
+            raise ValueError(f"rotary positions need an even head width, got {self.head_size}")
         if self.kv_heads != "auto" and self.head_count % self.kv_heads:
             raise ValueError(f"kv_heads must divide the {self.head_count} heads, got {self.kv_heads}")
         return self
@@ -56,6 +58,18 @@ class ModelSpec(Frozen):
     def head_count(self) -> int:
         """Attention heads, as given or as the width has them."""
         return fitting_heads(self.width) if self.heads == "auto" else self.heads
+
+    @property
+    def head_size(self) -> int:
+        """Width of one head, as given or as the heads divide the model's."""
+        return self.width // self.head_count if self.head_width == "auto" else self.head_width
+
+    @property
+    def hidden_size(self) -> int:
+        """Neurons of a layer: as given, or 4 x width, or 8/3 x width for SwiGLU's three matrices (arXiv 2002.05202)."""
+        if self.hidden != "auto":
+            return self.hidden
+        return max(8, round(8 * self.width / 3 / 8) * 8) if self.activation == "swiglu" else 4 * self.width
 
     @property
     def kv_head_count(self) -> int:
@@ -81,7 +95,8 @@ class InitSpec(Frozen):
     source: Annotated[str, Field(min_length=1)] | None = None  # MODEL@champion, STUDY/TRIAL, or a model's folder
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None  # of the weights
     folder: str | None = None  # the copy that trials begin with
-    take: Literal["all", "layers", "nothing"] = "all"  # layers: as many as model.depth says; nothing: it only teaches
+    take: Literal["all", "part", "nothing"] = "all"  # part: the layers, heads and neurons that model.depth, heads and
+    # hidden leave of it; nothing: it only teaches
     freeze: Annotated[Int, Field(ge=0, le=1000)] = 0  # so many layers, the lowest, stay as they are, and what is below
     lora: LoraSpec = LoraSpec()
 
@@ -92,3 +107,11 @@ class InitSpec(Frozen):
         if self.take == "nothing" and (self.freeze or self.lora.rank is not None):
             raise ValueError("take is nothing, so there are no weights to freeze or adapt; remove freeze and lora")
         return self
+
+
+class CompressSpec(Frozen):
+    """What is left of the weights at the end of the budget; what they are compared by is measured with that."""
+
+    sparsity: Annotated[Float, Field(ge=0, lt=1)] = 0.0  # of all matrix entries of the layers the share that is zero
+    ramp: Annotated[Float, Field(gt=0, le=0.9)] = 0.5  # share of the budget in which zeros come; the rest recovers
+    bits: Bits = 32  # of a weight; embedding and head have 8 at least

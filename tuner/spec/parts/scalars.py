@@ -7,7 +7,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
@@ -56,6 +56,7 @@ Float = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[Float, Field(gt=0)]
 Count = Annotated[Int, Field(ge=1, le=2**53)]  # beyond it a float no longer tells neighbours apart
 Fraction = Annotated[Float, Field(ge=0, le=1)]
+Bits = Annotated[Literal[32, 8, 4], BeforeValidator(_integer)]
 Size = Annotated[
     Count,
     BeforeValidator(_size),

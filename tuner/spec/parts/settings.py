@@ -69,7 +69,9 @@ class StudySettings(Frozen):
     sampler: Literal["bayes", "tpe", "gp", "random", "cmaes", "grid", "qmc"] = "bayes"
     pruner: Literal["forecast", "hyperband", "asha", "median", "none"] = "forecast"
     prior: Literal["steplaw", "none"] | Mapping[str, tuple[Float, Positive]] = "steplaw"  # the first guess
-    against: Literal["parameters", "flops", "latency_ms"] | None = None  # a second objective: the least loss for each
+    against: Literal["parameters", "flops", "latency_ms", "bytes"] | None = (
+        None  # a second objective: the least loss for each
+    )
     seed: Annotated[Int, Field(ge=0, lt=2**32)] = 1
     workers: Literal["auto"] | Annotated[Count, Field(le=1024)] = "auto"
     resources: ResourceSettings = ResourceSettings()  # of a trial on a Ray cluster

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from tuner.spec.parts.model import ModelSpec
 from tuner.train.model.cache import Attended, Cache, Layer
-from tuner.train.model.shape import hidden_width, padded
+from tuner.train.model.shape import padded
 
 NORMS: dict[str, Callable[[int, bool], nn.Module]] = {
     "rms": lambda width, bias: nn.RMSNorm(width, eps=1e-6),
@@ -64,19 +64,20 @@ class Attention(nn.Module):
     def __init__(self, spec: ModelSpec, context: int) -> None:
         super().__init__()
         self.heads, self.kv_heads = spec.head_count, spec.kv_head_count
-        self.head_width = spec.width // self.heads
+        self.head_width = spec.head_size
+        inner = self.heads * self.head_width
         self.context = context
         self.qk_norm, self.biased = spec.qk_norm, spec.bias
         self.dropout = spec.dropout
-        self.query = nn.Linear(spec.width, spec.width, spec.bias)
+        self.query = nn.Linear(spec.width, inner, spec.bias)
         self.key = nn.Linear(spec.width, self.kv_heads * self.head_width, spec.bias)
         self.value = nn.Linear(spec.width, self.kv_heads * self.head_width, spec.bias)
-        self.out = nn.Linear(spec.width, spec.width, spec.bias)
+        self.out = nn.Linear(inner, spec.width, spec.bias)
         self.rotary = Rotary(self.head_width, context) if spec.positions == "rotary" else None
 
     def forward(self, x: Tensor, layer: Layer | None = None) -> Tensor:
         """(B, T, W) -> (B, T, W); what later tokens need is left in ``layer``."""
-        b, t, w = x.shape
+        b, t, _ = x.shape
         stacked = torch.cat((self.query.weight, self.key.weight, self.value.weight))
         heads = F.linear(x, stacked, self._biases()).view(b, t, -1, self.head_width).transpose(1, 2)
         q, k, v = torch.split(heads, [self.heads, self.kv_heads, self.kv_heads], dim=1)
@@ -89,7 +90,7 @@ class Attention(nn.Module):
         dropout = self.dropout if self.training else 0.0
         grouped = self.kv_heads < self.heads
         y = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True, enable_gqa=grouped)
-        return cast(Tensor, self.out(y.transpose(1, 2).reshape(b, t, w)))
+        return cast(Tensor, self.out(y.transpose(1, 2).reshape(b, t, -1)))
 
     def step(self, x: Tensor, past: Attended, turn: tuple[Tensor, Tensor] | None) -> Tensor:
         """The next token of each sequence, (B, W) -> (B, W); ``turn`` has the rows of Rotary.turns for its place."""
@@ -118,7 +119,7 @@ class FeedForward(nn.Module):
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
-        hidden = hidden_width(spec)
+        hidden = spec.hidden_size
         self.up = nn.Linear(spec.width, (2 if spec.activation == "swiglu" else 1) * hidden, spec.bias)
         self.out = nn.Linear(hidden, spec.width, spec.bias)
         self.activation = ACTIVATIONS[spec.activation]

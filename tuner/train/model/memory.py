@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from tuner.spec.parts.model import ModelSpec
 from tuner.spec.trial import TrialSpec
-from tuner.train.model.shape import hidden_width, padded, shape
+from tuner.train.model.shape import padded, shape
 
 RUNTIME_BYTES = 364 * 10**6
 """Resident memory of a worker with a model of no size: Python, torch, Lightning, a checkpoint (measured, CPU build)."""
@@ -39,16 +39,19 @@ def memory_bytes(spec: TrialSpec, vocab: int) -> int:
 
 
 def weight_bytes(spec: TrialSpec, vocab: int) -> int:
-    """Weights, gradients and the optimizer's state in fp32: AdamW keeps two moments, Muon one, Adafactor none."""
+    """Weights, gradients and the optimizer's state in fp32: AdamW keeps two moments, Muon one, Adafactor none; and
+    which weights are to stay zero.
+    """
     counts = shape(spec.model, vocab, spec.data.context)
     hidden = counts.matmul_parameters - padded(vocab, spec.model) * spec.model.width
+    masks = 4 * hidden if spec.compress.sparsity else 0
     match spec.optim.kind:
         case "adamw":
-            return 16 * counts.parameters
+            return masks + 16 * counts.parameters
         case "muon":
-            return 12 * hidden + 16 * (counts.parameters - hidden)
+            return masks + 12 * hidden + 16 * (counts.parameters - hidden)
         case "adafactor":
-            return 8 * counts.parameters
+            return masks + 8 * counts.parameters
 
 
 def checkpoint_bytes(spec: TrialSpec, vocab: int) -> int:
@@ -64,9 +67,9 @@ def checkpoint_bytes(spec: TrialSpec, vocab: int) -> int:
 
 def saved(model: ModelSpec, context: int) -> float:
     """Values a token that one block saves for its backward pass (counted with torch's saved-tensor hooks)."""
-    w, keys_and_values = model.width, 2 * model.width * model.kv_head_count / model.head_count
+    w, keys_and_values = model.width, 2 * model.head_size * model.kv_head_count
     values = 6.5 * w + keys_and_values + w  # inputs, norms, heads and the result of attention
-    values += (4 if model.activation == "swiglu" else 2) * hidden_width(model)
+    values += (4 if model.activation == "swiglu" else 2) * model.hidden_size
     values += 2 * w if model.norm == "rms" else 0
     values += 3 * w if model.qk_norm or model.positions == "rotary" else 0
     values += 2 * w if model.conv else 0

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
@@ -18,9 +18,11 @@ from tuner.spec.trial import TrialSpec
 from tuner.train.machine import shards
 from tuner.train.machine.ranks import ALONE, Ranks
 from tuner.train.model.adapt import adapt, adapters, begin_with, plain
-from tuner.train.model.distil import Distillation
 from tuner.train.model.gpt import GPT
 from tuner.train.model.optim import build_optimizers, rate_factor, set_rates
+from tuner.train.model.slim.bits import pack, unpack
+from tuner.train.model.slim.distil import Distillation
+from tuner.train.model.slim.prune import Pruning
 
 Losses = Callable[[Tensor, Tensor, float, float], tuple[Tensor, Tensor]]
 """What GPT.losses is: ids, targets (B, T), weight of the z-loss, smoothing -> what is minimised, cross entropy."""
@@ -78,6 +80,8 @@ class GPTModule(nn.Module):
         if spec.strategy == "fsdp" and ranks.size > 1:  # before there are optimizers: those keep the shares
             shards.share_out(self.gpt, self.gpt.blocks, device, ranks.size)
         self.stepping: list[Optimizer] = build_optimizers(self.gpt, spec.optim, spec.model.depth, spec.tokens_per_step)
+        self._pruning = Pruning(self.gpt, spec.compress) if spec.compress.sparsity else None
+        self._packed: dict[str, Tensor] | None = None
         self.progress = progress
         self.rate = 0.0
         # buffers, so that they live on the device: a step adds to them and waits for nothing
@@ -135,6 +139,8 @@ class GPTModule(nn.Module):
         for optimizer in self.stepping:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
+        if self._pruning is not None:
+            self._pruning.step(self.progress())
         self.loss_count += 1
 
     def take_loss(self) -> float:
@@ -174,9 +180,22 @@ class GPTModule(nn.Module):
         teacher.to(self.device).eval().requires_grad_(False)
         self._eager, self._compiled = Distillation(self.gpt, teacher, self.spec.optim.distil).losses, None
 
+    @contextlib.contextmanager
+    def packed(self) -> Iterator[None]:
+        """Have the weights as ``spec.compress`` leaves them, training being over; after an error as they were."""
+        before = {name: one.cpu().clone() for name, one in plain(self.gpt).items()}
+        self._packed = pack(before, self.spec.compress.bits)
+        begin_with(self.gpt, unpack(self._packed))
+        try:
+            yield
+        except BaseException:
+            self._packed = None
+            begin_with(self.gpt, before)
+            raise
+
     def weights(self) -> dict[str, Tensor]:
-        """The state dict of the GPT as it is used, whole."""
-        state: dict[str, Tensor] = shards.whole(plain(self.gpt))
+        """The state dict of the GPT as it is used, whole; packed where it is."""
+        state: dict[str, Tensor] = shards.whole(plain(self.gpt)) if self._packed is None else self._packed
         return state
 
     def training_state(self) -> dict[str, Any]:
@@ -186,6 +205,8 @@ class GPTModule(nn.Module):
             own["cuda_rng"] = torch.cuda.get_rng_state(self.device)
         if trained := adapters(self.gpt):
             own["adapters"] = {name: one.cpu() for name, one in trained.items()}
+        if self._pruning is not None:
+            own["pruning"] = self._pruning.state()
         first, *others = self.ranks.each(own)
         optimizers = [shards.whole(optimizer.state_dict()) for optimizer in self.stepping]
         return {"optimizers": optimizers, "loss_count": self.loss_count, **first, "others": others}
@@ -196,6 +217,8 @@ class GPTModule(nn.Module):
             self.gpt.load_state_dict(self.gpt.state_dict() | state["adapters"])
         else:
             begin_with(self.gpt, weights)
+        if self._pruning is not None:
+            self._pruning.restore(state["pruning"])
         for optimizer, saved in zip(self.stepping, state["optimizers"], strict=True):
             shards.take_up(optimizer, saved)
         own = state["others"][self.ranks.rank - 1] if self.ranks.rank else state

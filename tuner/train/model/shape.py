@@ -16,13 +16,6 @@ def padded(vocab: int, model: ModelSpec) -> int:
     return -(-vocab // model.vocab_multiple) * model.vocab_multiple
 
 
-def hidden_width(model: ModelSpec) -> int:
-    """Width of the feed-forward layer: 4 x width, or 8/3 x width for SwiGLU's three matrices (arXiv 2002.05202)."""
-    if model.activation == "swiglu":
-        return max(8, round(8 * model.width / 3 / 8) * 8)
-    return 4 * model.width
-
-
 @dataclass(frozen=True)
 class Shape:
     """Counts of one model: all parameters, those in matrix products, FLOPs a token (forward and backward)."""
@@ -35,22 +28,22 @@ class Shape:
 
 def shape(model: ModelSpec, vocab: int, context: int) -> Shape:
     """Count a model. FLOPs a token are ``6 N + 12 L H Q T`` (PaLM, arXiv 2204.02311, appendix B)."""
-    w, hidden, rows = model.width, hidden_width(model), padded(vocab, model)
+    w, hidden, rows = model.width, model.hidden_size, padded(vocab, model)
     mlp = (3 if model.activation == "swiglu" else 2) * w * hidden
-    keys_and_values = 2 * w * (w // model.head_count) * model.kv_head_count
-    blocks = model.depth * (2 * w * w + keys_and_values + mlp)
+    heads, groups = model.head_count * model.head_size, model.kv_head_count * model.head_size
+    blocks = model.depth * (2 * w * heads + 2 * w * groups + mlp)
     head = rows * w
     vectors = (2 * model.depth * (1 + model.conv) + 1) * w + (w if model.smear else 0)
     if model.bias:  # of four products in a block, and of its norms
         inner = (2 if model.activation == "swiglu" else 1) * hidden
-        vectors += model.depth * (3 * w + 2 * (w // model.head_count) * model.kv_head_count + inner)
+        vectors += model.depth * (2 * w + heads + 2 * groups + inner)
         vectors += (2 * model.depth + 1) * w if model.norm == "layer" else 0
     embeddings = rows * w + (context * w if model.positions == "learned" else 0)
     matmul = blocks + head
     return Shape(
         parameters=blocks + vectors + embeddings + (head if model.head == "untied" else 0),
         matmul_parameters=matmul,
-        flops_per_token=6 * matmul + 12 * model.depth * w * context,
+        flops_per_token=6 * matmul + 12 * model.depth * heads * context,
         heads=model.head_count,
     )
 

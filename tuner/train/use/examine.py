@@ -16,11 +16,14 @@ import torch
 from numpy.typing import NDArray
 
 from tuner.spec.errors import CheckpointError, DataError, TunerError
+from tuner.spec.parts.data import DataSpec
 from tuner.spec.parts.sampling import Sampling
-from tuner.spec.records import Evidence
+from tuner.spec.records import Evidence, Weighed
 from tuner.train.checkpoint import WEIGHTS, verify
+from tuner.train.model.slim.prune import sparsity
 from tuner.train.text.corpus import Corpus, open_corpus
 from tuner.train.text.cursor import Tokens
+from tuner.train.use.pace import latency_ms
 from tuner.train.use.trained import Trained, load_checkpoint, load_model
 
 T = TypeVar("T")
@@ -73,6 +76,23 @@ def examine(checkpoint: Path, corpora: Path, champion: Path | None, test_tokens:
         told.known |= told.ask("test", lambda: _test(trained, corpus, champion, test_tokens, told)) or {}
     told.known |= told.ask("sample", lambda: _written(trained)) or {}
     return told.evidence()
+
+
+def weigh(folder: Path, data: DataSpec, corpora: Path) -> Weighed:
+    """How good the model in a plain folder is on the validation part of ``data``, and how small.
+
+    Raises:
+        CheckpointError, DataError: it does not load, or the text is not there.
+    """
+    trained, tokens = load_model(folder), open_corpus(data, corpora).tokens("val")
+    weights = trained.gpt.state_dict()
+    return Weighed(
+        trained.loss(tokens, data.val_tokens, trained.precision),
+        (folder / WEIGHTS).stat().st_size,
+        sum(one.numel() for one in weights.values()),
+        latency_ms(trained.gpt),
+        sparsity(weights),
+    )
 
 
 def prove(folder: Path) -> None:

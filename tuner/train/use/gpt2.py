@@ -19,7 +19,7 @@ from tuner.spec.errors import CheckpointError, DataError
 from tuner.spec.parts.data import DataSpec, TokenizerSpec
 from tuner.spec.parts.model import ModelSpec
 from tuner.spec.trial import TrialSpec
-from tuner.train.checkpoint import SPEC, WEIGHTS
+from tuner.train.checkpoint import SPEC, WEIGHTS, read_weights
 from tuner.train.text.tokenizer import LibraryTokenizer, Tokenizer, load_tokenizer
 from tuner.train.use.trained import read_record
 
@@ -52,6 +52,8 @@ _GPT2: Mapping[str, tuple[Any, ...]] = {
     "conv": (0,),
     "smear": (False,),
     "softcap": (None,),
+    "hidden": ("auto",),
+    "head_width": ("auto",),
 }
 """What a GPT-2 is, in ModelSpec's words."""
 
@@ -121,7 +123,7 @@ def write_gpt2(folder: Path, into: Path) -> None:
     """
     spec, _ = read_record(folder)
     try:
-        ours = load_file(folder / WEIGHTS)
+        ours = {name: one.numpy() for name, one in read_weights(folder / WEIGHTS).items()}
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{folder / WEIGHTS}: does not load ({error}).") from error
     model, tokenizer = spec.model, load_tokenizer(folder)

@@ -17,14 +17,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from tuner.spec.errors import CheckpointError, DataError
 from tuner.spec.parts.sampling import Sampling
 from tuner.spec.records import Written
 from tuner.spec.trial import TrialSpec
-from tuner.train.checkpoint import MANIFEST, SPEC, WEIGHTS, verify, verify_files
+from tuner.train.checkpoint import MANIFEST, SPEC, WEIGHTS, read_weights, verify, verify_files
 from tuner.train.model.gpt import GPT
 from tuner.train.text.cursor import Tokens, evaluation_windows
 from tuner.train.text.tokenizer import Tokenizer, load_tokenizer
@@ -198,7 +197,7 @@ def _built(folder: Path, spec: TrialSpec, facts: dict[str, Any], tokenizer: Toke
     with torch.random.fork_rng(devices=[]):  # a model is initialised when built, and that draws
         gpt = GPT(spec.model, tokenizer.vocab, spec.data.context)
     try:
-        gpt.load_state_dict(load_file(folder / WEIGHTS))
+        gpt.load_state_dict(read_weights(folder / WEIGHTS))
     except (SafetensorError, RuntimeError, OSError) as error:
         reason = " ".join(str(error).split())[:300]
         raise CheckpointError(f"{folder / WEIGHTS}: does not load ({reason}).") from error

@@ -1,0 +1,35 @@
+"""The benches of what is made of trained models, at their smallest: every line that they promise is printed."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from tuner.bench.learning.compress import WAYS
+from tuner.cli.main import app
+
+SMALL = ["--depth", "2", "--width", "16", "--budget", "30k tokens", "--seeds", "1"]
+
+
+@pytest.mark.long
+def test_every_way_to_be_smaller_is_told(text_file: Path) -> None:
+    ended = CliRunner().invoke(app, ["bench", "compress", "--text", str(text_file), *SMALL, "--recovery", "8k tokens"])
+    assert ended.exit_code == 0, ended.output
+    lines = ended.output.splitlines()[2:]
+    names = ["before", *WAYS, "fresh, of half the layers"]
+    assert [line[:32].strip() for line in lines] == names
+    shares = [float(re.findall(r"([\d.]+) x", line)[0]) for line in lines]
+    assert shares[0] == 1
+    assert all(share < 1 for share, name in zip(shares, names, strict=True) if "half" in name or "bits" in name)
+
+
+@pytest.mark.long
+def test_going_on_and_students_are_told(text_file: Path) -> None:
+    words = ["--text", str(text_file), "--first", str(text_file), *SMALL, "--more", "10k tokens"]
+    ended = CliRunner().invoke(app, ["bench", "descend", *words])
+    assert ended.exit_code == 0, ended.output
+    for name in ("going on from it", "fresh", "going on, for a fifth in all", "its layers, and taught by it"):
+        assert f"  {name} " in ended.output

@@ -1,0 +1,108 @@
+"""``tuner compress``: a study of what a trained model can be made into, and the table of before and after.
+The search is that of any study; how small a model is, is measured by the trainer.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from tuner.analysis import words
+from tuner.analysis.study.frame import frame
+from tuner.analysis.trials.pareto import pareto
+from tuner.run.hands.link import WeighJob
+from tuner.run.hands.once import call
+from tuner.search.history import StudyRecord, read_study
+from tuner.search.store.storage import open_storage
+from tuner.search.store.url import storage_url
+from tuner.spec.errors import SpecError, TunerError
+from tuner.spec.load import load, parse
+from tuner.spec.records import Weighed
+from tuner.spec.study import StudySpec
+from tuner.spec.trial import TrialSpec
+from tuner.study.command import RUNS, run_study
+from tuner.study.compress.space import compress_yaml
+from tuner.study.prepare import ancestry
+
+
+def compress(model: str, file: Path | None, overrides: list[str], storage: str | None, dry_run: bool) -> int:
+    """Search what ``model`` can be made into, as ``file`` says, or as a file says that is written for it; the exit code
+    of the study.
+
+    Raises:
+        TunerError: with a sentence and its own exit code.
+    """
+    console = Console()
+    overrides = [*overrides, f"trial.init.source={json.dumps(model)}"]
+    if file is None:
+        file = _written(console, model, storage)
+    code = run_study(file, overrides, storage, dry_run)
+    if code == 0 and not dry_run:
+        spec = load(file, overrides, ancestry(RUNS, storage))
+        record = read_study(open_storage(storage_url(storage, spec.study.storage)), spec.name)
+        print_compressed(console, record, _before(spec))
+    return code
+
+
+def _written(console: Console, model: str, storage: str | None) -> Path:
+    """The YAML of the study of this model, which is not written again where it is there."""
+    name = "compress-" + re.sub(r"[^A-Za-z0-9]+", "-", model.removeprefix("models:/")).strip("-").lower()[:40]
+    file = Path(f"{name}.yaml")
+    if not file.exists():
+        asked = parse(f"name: {name}\ntrial: {{init: {{source: {json.dumps(model)}}}}}")
+        ancestor = ancestry(RUNS, storage)(asked)
+        record = json.loads((Path(ancestor.folder) / "spec.json").read_text(encoding="utf-8"))
+        if "data_fingerprint" not in record["facts"]:
+            raise SpecError(
+                f"{model} was trained elsewhere, on a text not known here; write a YAML, give it as --yaml."
+            )
+        file.write_text(compress_yaml(name, model, TrialSpec.model_validate(record["trial"])), encoding="utf-8")
+        console.print(Text(f"the study is written to {file}"))
+    return file
+
+
+def _before(spec: StudySpec) -> Weighed:
+    answer = call(WeighJob(Path(spec.trial.init.folder or ""), spec.trial.data, RUNS / ".corpora"))
+    if isinstance(answer, TunerError):
+        raise answer
+    assert isinstance(answer, Weighed)
+    return answer
+
+
+def print_compressed(console: Console, record: StudyRecord, before: Weighed) -> None:
+    """The model as it was, and the trials that are beaten by none in loss and bytes at once."""
+    table = Table(title="before and after", title_justify="left", box=None, pad_edge=False)
+    for name in ("", "val_loss", "gap", "file", "share", "parameters", "zeros", "tokens/s"):
+        table.add_column(name, justify="left" if not name else "right")
+
+    def row(name: str, weighed: Weighed) -> None:
+        gap, share = weighed.loss - before.loss, weighed.bytes / before.bytes
+        table.add_row(
+            name,
+            words.loss(weighed.loss),
+            f"{gap:+.3f}",
+            f"{weighed.bytes / 1e6:.2f} MB",
+            f"{share:.0%}",
+            words.count(weighed.parameters),
+            f"{weighed.sparsity:.0%}",
+            f"{1000 / weighed.latency_ms:,.0f}",
+        )
+
+    row("before", before)
+    found = pareto(frame(record), "bytes")
+    for number in found[found["on_front"]]["number"]:
+        trial = record.find(int(number))
+        facts = {name: float(trial.facts.get(name) or 0) for name in ("bytes", "parameters", "latency_ms")}
+        loss = trial.facts.get("val_loss", trial.value)
+        zeros = float(trial.point.get("compress.sparsity") or record.spec["trial"]["compress"]["sparsity"])
+        row(
+            f"trial {number}",
+            Weighed(float(loss or 0), int(facts["bytes"]), int(facts["parameters"]), facts["latency_ms"], zeros),
+        )
+    console.print(table)
+    console.print(Text(f"promote one of them as any other: tuner promote {record.name} TRIAL"))
