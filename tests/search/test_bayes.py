@@ -296,9 +296,11 @@ def test_what_running_trials_say_is_heard_while_a_point_is_chosen(over: list[str
         search = Search(parse(SPACES[1], overrides=["study.milestones=4", *over]), open_storage(MEMORY_URL))
         for number in range(14):
             asked = search.ask()
-            row = Measurement(Spent(1, 1, 1.0, 1.0), {"val_loss": 3 + math.sin(number)}, 1)
-            search.report(asked.number, row)
-            search.tell(asked.number, Outcome(State.PRUNED, "simulated"))
+            loss, ended = 3 + math.sin(number), number % 2
+            for k in range(1, 5 if ended else 2):
+                search.report(asked.number, Measurement(Spent(k, k, 1.0, 1.0), {"val_loss": loss + 1 / k}, k))
+            state = State.COMPLETE if ended else State.PRUNED
+            search.tell(asked.number, Outcome(state, "simulated"), loss + 1 / 4 if ended else None)
         beside, heard = search.ask().number, 0
         choosing = search.asking()
         try:
@@ -312,7 +314,7 @@ def test_what_running_trials_say_is_heard_while_a_point_is_chosen(over: list[str
             chosen.append(done.value)
         milestones = search.record().find(beside).milestones
         assert len(milestones) == (min(heard, 3) if listening else 0)
-        assert heard >= 1 if over == ["study.sampler=tpe"] else heard > 4
+        assert heard > (0 if over else 4)
     assert chosen[0] == chosen[1]
     assert chosen[0].number == beside + 1
 

@@ -101,7 +101,7 @@ class Driver:
         for request in self.search.requests():  # asked of a driver that is gone
             self.search.answer(request, "no driver was running")
         self._waiting.extend(self.search.unfinished())
-        self._recovered = {asked.number for asked in self._waiting}
+        self._recovered = {asked.number for asked in self._waiting if asked.begun}
         self._tidy()  # the driver before may have died before it had
         self._reckon()
         more = self._fill()

@@ -85,11 +85,14 @@ def _ungiven(spec: StudySpec, trials: Sequence[FrozenTrial]) -> list[dict[str, V
 
 @dataclass(frozen=True)
 class Asked:
-    """A trial that may run: its number and its point; ``seed`` where it repeats another's settings with a new one."""
+    """A trial that may run: its number and its point; ``seed`` where it repeats another's settings with a new one;
+    ``begun`` where a worker has had it before.
+    """
 
     number: int
     point: Point
     seed: int | None = None
+    begun: bool = False
 
 
 class Search:
@@ -287,7 +290,8 @@ class Search:
         before = trial.distributions  # none, unless it was left in the middle of this
         point = self.spec.walk(lambda path, dim: suggest(trial, path, dim, before.get(path)))
         attributes = trial.user_attrs
-        return Asked(trial.number, point, int(attributes[SEED]) if REPEAT in attributes else None)
+        seed = int(attributes[SEED]) if REPEAT in attributes else None
+        return Asked(trial.number, point, seed, begun="spec_hash" in attributes)
 
     def _trial(self, number: int) -> FrozenTrial:
         """An open trial as it stands."""

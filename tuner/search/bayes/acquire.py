@@ -5,7 +5,7 @@ Arrays in, arrays out; the choice itself is made in propose.py.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 
 import numpy as np
 
@@ -47,9 +47,9 @@ def evidence(history: Sequence[Seen], last: int) -> tuple[Array, Array, Array]:
     return rows, np.minimum([v for _, v, _ in found], ceiling), np.array([d for _, _, d in found])
 
 
-def candidates(axes: Axes, best: Array, tried: Sequence[Array], seed: int) -> Places:
-    """Random points, and small and large steps from the ``best``; each once, none that was ``tried`` while there are
-    others.
+def candidates(axes: Axes, best: Array, tried: Set[bytes], seed: int) -> Places:
+    """Random points, and small and large steps from the ``best``; each once, none that was ``tried`` (by its key) while
+    there are others.
 
     The same point once more, with the same seed, would only tell the same loss again.
     """
@@ -60,8 +60,7 @@ def candidates(axes: Axes, best: Array, tried: Sequence[Array], seed: int) -> Pl
     near = np.clip(best[rng.integers(len(best), size=CANDIDATES)] + moved * steps, 0, 1)
     places = axes.snap(np.vstack([axes.scatter(CANDIDATES, rng), near]))
     once = {key: index for index, key in reversed(list(enumerate(keys(places.rows))))}
-    known = set(keys(np.array(tried)))
-    new = [index for key, index in once.items() if key not in known]
+    new = [index for key, index in once.items() if key not in tried]
     return places.only(sorted(new or once.values()))
 
 

@@ -5,14 +5,15 @@ Optuna's trials in, what the model learns from out; nothing is chosen here.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 from optuna.trial import FrozenTrial, TrialState
 
 from tuner.search.bayes.forecast import Curve
-from tuner.search.bayes.places.axes import Axes
+from tuner.search.bayes.places.axes import Axes, keys
 from tuner.search.bayes.places.axis import Array
 from tuner.spec.records import Point, State
 from tuner.spec.study import StudySpec
@@ -34,6 +35,11 @@ class Seen:
     value: float | None = None
     cost: float | None = None
 
+    @cached_property
+    def key(self) -> bytes:
+        """Equal where points are."""
+        return keys(self.row[None])[0]
+
 
 class Past:
     """What has been seen of a study."""
@@ -41,33 +47,29 @@ class Past:
     def __init__(self, spec: StudySpec) -> None:
         self.axes, self._cost = Axes(spec), str(spec.study.against)
         self._known: dict[int, Seen | None] = {}
-        self._rows: dict[int, tuple[Point, Array]] = {}
+        self._open: dict[int, tuple[FrozenTrial, Seen | None]] = {}
 
     def seen(self, trials: Iterable[FrozenTrial]) -> list[Seen]:
         """The trials as the model sees them, without those that tell nothing (failed, or with no point yet)."""
-        found = []
-        for trial in trials:
-            if trial.number in self._known:
-                seen = self._known[trial.number]
-            else:
-                seen = _seen(trial, self._row, self._cost)
-                if trial.state.is_finished():
-                    self._known[trial.number] = seen
-                    self._rows.pop(trial.number, None)
-            if seen is not None:
-                found.append(seen)
-        return found
+        return [seen for trial in trials if (seen := self._look(trial)) is not None]
 
-    def _row(self, trial: FrozenTrial) -> Array:
-        """Where a trial's point lies. With hundreds running it is most of a choice's time to work that out anew."""
-        point, row = self._rows.get(trial.number, ({}, None))
-        if row is None or point != trial.params:
-            row = self.axes.encode(trial.params)
-            self._rows[trial.number] = (trial.params, row)
-        return row
+    def _look(self, trial: FrozenTrial) -> Seen | None:
+        """One that goes on is looked at again once it has changed, which is when it is another object."""
+        number = trial.number
+        if number in self._known:
+            return self._known[number]
+        before, seen = self._open.get(number, (None, None))
+        if before is not trial:
+            seen = _seen(self.axes, trial, self._cost)
+        if trial.state.is_finished():
+            self._known[number] = seen
+            self._open.pop(number, None)
+        else:
+            self._open[number] = (trial, seen)
+        return seen
 
 
-def _seen(trial: FrozenTrial, row_of: Callable[[FrozenTrial], Array], cost: str) -> Seen | None:
+def _seen(axes: Axes, trial: FrozenTrial, cost: str) -> Seen | None:
     finite = {k: v for k, v in trial.intermediate_values.items() if math.isfinite(v)}
     ending: Ending
     match trial.state:
@@ -84,4 +86,4 @@ def _seen(trial: FrozenTrial, row_of: Callable[[FrozenTrial], Array], cost: str)
         case _:
             return None
     value = trial.value if ending == "complete" else None
-    return Seen(trial.params, row_of(trial), ending, finite, value, trial.user_attrs.get(cost))
+    return Seen(trial.params, axes.encode(trial.params), ending, finite, value, trial.user_attrs.get(cost))

@@ -110,7 +110,7 @@ def _improve(spec: StudySpec, axes: Axes, history: Sequence[Seen], rng: random.R
         process = process.joined(np.array(running))
         yield
     means, _ = process.at(rows)
-    places = candidates(axes, rows[np.argsort(means)[:5]], [seen.row for seen in history], seed)
+    places = candidates(axes, rows[np.argsort(means)[:5]], {seen.key for seen in history}, seed)
     yield
     numbers = {path: axes.numbers(path, places) for path in places.active}
     expected, deviations = process.at(places.rows)
