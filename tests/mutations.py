@@ -10,7 +10,11 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-SHIPPED = [p.read_text() for p in sorted(Path(__file__).parents[1].joinpath("search_spaces").glob("*.yaml"))]
+SHIPPED = [
+    path.read_text()
+    for path in sorted(Path(__file__).parents[1].joinpath("search_spaces").glob("*.yaml"))
+    if path.stem != "compress"  # begins with a model, which is looked for before anything else is wrong
+]
 HOSTILE = [
     "", "~", "null", "no", "-1", "0", "1e999", ".nan", ".inf", "1_0", "9" * 400, "1e-320", "0x10", "true", "'", '"',
     "[", "]", "{", "}", "[]", "{}", "[[]]", "[1, 2]", "{a: b}", "{float: [1, 2]}", "{choice: [1]}", "&a [*a]", "*a",

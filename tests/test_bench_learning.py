@@ -14,7 +14,7 @@ from tuner.cli.main import app
 SMALL = ["--depth", "2", "--width", "16", "--budget", "30k tokens", "--seeds", "1"]
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_every_way_to_be_smaller_is_told(text_file: Path) -> None:
     ended = CliRunner().invoke(app, ["bench", "compress", "--text", str(text_file), *SMALL, "--recovery", "8k tokens"])
     assert ended.exit_code == 0, ended.output
@@ -26,7 +26,7 @@ def test_every_way_to_be_smaller_is_told(text_file: Path) -> None:
     assert all(share < 1 for share, name in zip(shares, names, strict=True) if "half" in name or "bits" in name)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_going_on_and_students_are_told(text_file: Path) -> None:
     words = ["--text", str(text_file), "--first", str(text_file), *SMALL, "--more", "10k tokens"]
     ended = CliRunner().invoke(app, ["bench", "descend", *words])

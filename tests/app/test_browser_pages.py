@@ -37,6 +37,7 @@ def test_a_new_best_arrives_while_a_row_is_picked_and_every_action_still_names_t
     assert {"compare=1%2C0", "compare=1,0"} & set(re.split(r"[?&]", seen.page.url))
 
 
+@pytest.mark.long
 def test_a_link_with_all_its_filters_shows_the_same_in_a_fresh_browser(look: Look, server: str, make: Make) -> None:
     make(["complete"] * 12 + ["pruned"] * 4)
     first = look(

@@ -54,6 +54,7 @@ def test_a_lost_mlflow_is_filled_again(small: Path, ask: Ask) -> None:
     assert "can mend" not in said
 
 
+@pytest.mark.long
 def test_a_study_mirrored_later_has_its_runs_named(small: Path, ask: Ask) -> None:
     unname()
     code, said = ask()

@@ -65,6 +65,7 @@ def test_mistakes_are_sentences(done: Path, words: list[str], said: str) -> None
     assert "Traceback" not in ended.stderr
 
 
+@pytest.mark.long
 def test_the_champion_generates_and_scores_in_a_fresh_process_without_pickle(crowned: Path) -> None:
     code = f"""
 import json, mlflow
@@ -106,6 +107,7 @@ def test_an_exported_folder_stands_alone(crowned: Path, tmp_path: Path) -> None:
     assert run(crowned, *TUNER, "export", "tiny", tmp_path / "out").returncode == 6
 
 
+@pytest.mark.long
 def test_the_same_again_writes_nothing(crowned: Path) -> None:
     before = run(crowned, *TUNER, "history", "tiny", "--json").stdout
     ended = run(crowned, *TUNER, "promote", "small", "--best", "--reason", "again")
@@ -114,6 +116,7 @@ def test_the_same_again_writes_nothing(crowned: Path) -> None:
     assert run(crowned, *TUNER, "history", "tiny", "--json").stdout == before
 
 
+@pytest.mark.long
 def test_a_candidate_within_noise_is_a_tie(crowned: Path) -> None:
     listed = json.loads(run(crowned, *TUNER, "trials", "small", "--json").stdout)
     ended = run(crowned, *TUNER, "promote", "small", str(listed[1]["number"]), "--reason", "why not")

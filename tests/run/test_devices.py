@@ -120,6 +120,7 @@ def test_a_pruned_trial_ends_in_both_processes(text_file: Path, tmp_path: Path) 
     assert len(run.losses) == 1
 
 
+@pytest.mark.long
 def test_an_interrupted_trial_goes_on_to_the_same_bits(text_file: Path, tmp_path: Path) -> None:
     spec = trial(text_file, 2, model={"depth": 1, "width": 32, "dropout": 0.1})
     whole = Run(spec, tmp_path / "whole")

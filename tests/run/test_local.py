@@ -105,6 +105,7 @@ def test_an_exception_is_a_failure_with_its_traceback_on_disk(text: str, tmp_pat
     assert "Traceback" in (driver.folder / "0" / "error.txt").read_text()
 
 
+@pytest.mark.long
 def test_only_the_best_keep_their_checkpoints(text_file: Path, tmp_path: Path) -> None:
     driver, _ = drive(yaml(text_file).replace("keep: 4", "keep: 1"), tmp_path)
     driver.run()
@@ -113,6 +114,7 @@ def test_only_the_best_keep_their_checkpoints(text_file: Path, tmp_path: Path) -
     assert kept == [str(best)]
 
 
+@pytest.mark.long
 def test_a_disk_cap_has_one_trial_wait_for_the_other_and_is_never_exceeded(text: str, tmp_path: Path) -> None:
     """There is room for one trial beside the best: the second worker stays idle, all four complete."""
     used, idle = [0], set[int]()
@@ -158,6 +160,7 @@ def test_slots_share_out_devices_and_threads() -> None:
     assert plan_slots(3, [], 1) == (["cpu"], cores())
 
 
+@pytest.mark.long
 def test_trials_too_large_in_truth_are_refused_in_milliseconds_once_their_shape_is_known(
     text: str, tmp_path: Path
 ) -> None:

@@ -10,6 +10,8 @@ import pytest
 import small_study
 from commands import STUDY, TUNER, run
 
+pytestmark = pytest.mark.long
+
 YAML = """
 name: {name}
 trial:
@@ -43,7 +45,6 @@ def study(folder: Path, yaml: str, *words: str) -> tuple[int, str]:
     return ended.returncode, " ".join((ended.stdout + ended.stderr).split())
 
 
-@pytest.mark.long
 def test_a_study_begins_with_the_champion_and_says_so_on_the_card(
     crowned: Path, text_file: Path, tmp_path: Path
 ) -> None:
@@ -71,7 +72,6 @@ def test_a_study_begins_with_the_champion_and_says_so_on_the_card(
     assert f"| its weights sha256 | {spec['init']['sha256']} |" in card
 
 
-@pytest.mark.long
 def test_a_study_goes_on_with_the_weights_it_began_with(crowned: Path, text_file: Path, tmp_path: Path) -> None:
     """Whoever is champion since, and even where the copy was lost."""
     folder = Path(shutil.copytree(crowned, tmp_path / "copy", symlinks=True))

@@ -117,7 +117,10 @@ def _of_its_parts(document: Document, spec: StudySpec, ancestor: Ancestor) -> di
             )
         elif field == "heads":
             decided["model", "head_width"] = model.head_size
-    decided.setdefault(("model", "head_width"), ancestor.model["head_width"])
+    if not document.has(("trial", "model", "head_width")):  # said outright, it is what it is
+        decided.setdefault(("model", "head_width"), ancestor.model["head_width"])
+    else:
+        decided["model", "head_width"] = model.head_size
     return decided
 
 
