@@ -158,6 +158,7 @@ def test_what_the_registry_gives_back_damaged_never_reigns(place: Bench) -> None
     assert place.ceremony().promote(proposal, package) == 3
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("gone", [1, 2])
 def test_a_version_deleted_by_hand_does_not_block_the_model(place: Bench, gone: int) -> None:
     promote(place, "first", 1, None)
