@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,13 @@ import torch
 from cases import few
 from hypothesis import given
 from hypothesis import strategies as st
+from test_adapt import MODEL
+from test_adapt import spec as trial_spec
 from test_fit import assert_same_state, exact, train
 
 from tuner.spec.errors import DataError
 from tuner.spec.parts.model import CompressSpec, ModelSpec
 from tuner.spec.records import State
-from tuner.spec.trial import TrialSpec
 from tuner.train import checkpoint
 from tuner.train.model.gpt import GPT
 from tuner.train.model.shape import shape
@@ -25,21 +27,10 @@ from tuner.train.model.slim.prune import STAGES, Pruning, share, sparsity
 from tuner.train.text.corpus import open_corpus
 from tuner.train.use.trained import load_checkpoint
 
-MODEL: dict[str, Any] = {"depth": 2, "width": 16, "heads": 2, "dropout": 0.2}
-
 
 @pytest.fixture
 def spec(text_file: Path) -> Any:
-    def build(**changes: Any) -> TrialSpec:
-        base: dict[str, Any] = {
-            "data": {"source": "text", "path": str(text_file), "tokenizer": {"kind": "char"}, "context": 16},
-            "model": MODEL,
-            "batch": 8,
-            "budget": "5120 tokens",  # 40 steps
-        }
-        return TrialSpec.model_validate(base | changes)
-
-    return build
+    return functools.partial(trial_spec, text_file)
 
 
 @given(st.integers(1, 9), st.integers(1, 90), st.sampled_from([8, 4]), st.integers(0, 2**31))

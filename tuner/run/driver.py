@@ -247,7 +247,7 @@ class Driver:
                 self.workers.kill(number)
 
     def _hear(self, number: int, event: Event) -> None:
-        if not isinstance(event.message, Died):
+        if not isinstance(event.message, Died):  # how long it was silent says why
             self._running[number].silence = 0.0
         match event.message:
             case Alive():

@@ -48,10 +48,9 @@ def compare_sizes(text: Path | None, depth: int, width: int, budgets: tuple[str,
     sizes = {"depth": depth, "heads": heads, "hidden": 4 * width}
     with workplace():
         before = study("ancestor", source, {**model, "heads": heads}, long, 1)
-        value = before.trials[0].milestones[MILESTONES]
         print(f"{depth} x {width}, {long} of {text or 'the standard library'}; {seeds} seeds", flush=True)
         print(f"{'':32} val_loss, against before; bytes; ms a token", flush=True)
-        _tell("before", before, before, value)
+        _tell("before", before, before)
         for name, way in WAYS.items():
             half = {size: max(1, sizes[size] // 2) for size in way.get("half", ())}
             if "heads" in half:
@@ -68,14 +67,15 @@ def compare_sizes(text: Path | None, depth: int, width: int, budgets: tuple[str,
                 compress=way.get("compress"),
                 rates=None if half else RATES,
             )
-            _tell(name, told, before, value)
+            _tell(name, told, before)
         kept = before.spec["trial"]["data"]["tokenizer"]
         less = {**model, "heads": heads, "depth": max(1, depth // 2)}
         fresh = study("fresh", source, less, long, seeds, tokenizer=kept)
-        _tell("fresh, of half the layers", fresh, before, value)
+        _tell("fresh, of half the layers", fresh, before)
 
 
-def _tell(name: str, record: StudyRecord, before: StudyRecord, value: float) -> None:
+def _tell(name: str, record: StudyRecord, before: StudyRecord) -> None:
+    value = before.trials[0].milestones[MILESTONES]
     found = statistics.fmean(trial.milestones[MILESTONES] for trial in record.trials)
 
     def of(study: StudyRecord, fact: str) -> float:

@@ -71,10 +71,8 @@ def cost(spec: StudySpec, values: Values) -> Any:
     layer = 12.0 * width**2
     if spec.trial.init.take == "part":  # no width of its own, but heads and neurons
         model = spec.trial.model
-        heads, hidden = (
-            _number(values, f"model.{name}", size)
-            for name, size in (("heads", model.head_count), ("hidden", model.hidden_size))
-        )
+        heads = _number(values, "model.heads", model.head_count)
+        hidden = _number(values, "model.hidden", model.hidden_size)
         layer = width * (4.0 * heads * model.head_size + (3 if model.activation == "swiglu" else 2) * hidden)
     return depth * layer + 500 * width  # and the head of a small vocabulary
 

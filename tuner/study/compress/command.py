@@ -23,7 +23,6 @@ from tuner.search.store.url import storage_url
 from tuner.spec.errors import SpecError, TunerError
 from tuner.spec.load import load, parse
 from tuner.spec.records import Weighed
-from tuner.spec.study import StudySpec
 from tuner.spec.trial import TrialSpec
 from tuner.study.command import RUNS, run_study
 from tuner.study.compress.space import compress_yaml
@@ -43,9 +42,9 @@ def compress(model: str, file: Path | None, overrides: list[str], storage: str |
         file = _written(console, model, storage)
     code = run_study(file, overrides, storage, dry_run)
     if code == 0 and not dry_run:
-        spec = load(file, overrides, ancestry(RUNS, storage))
+        spec = load(file, overrides)
         record = read_study(open_storage(storage_url(storage, spec.study.storage)), spec.name)
-        print_compressed(console, record, _before(spec))
+        print_compressed(console, record, _before(TrialSpec.model_validate(record.spec["trial"])))
     return code
 
 
@@ -66,8 +65,9 @@ def _written(console: Console, model: str, storage: str | None) -> Path:
     return file
 
 
-def _before(spec: StudySpec) -> Weighed:
-    answer = call(WeighJob(Path(spec.trial.init.folder or ""), spec.trial.data, RUNS / ".corpora"))
+def _before(trial: TrialSpec) -> Weighed:
+    """The model that the trials began with, as their study has found it."""
+    answer = call(WeighJob(Path(trial.init.folder or ""), trial.data, RUNS / ".corpora"))
     if isinstance(answer, TunerError):
         raise answer
     assert isinstance(answer, Weighed)
@@ -98,11 +98,10 @@ def print_compressed(console: Console, record: StudyRecord, before: Weighed) -> 
     for number in found[found["on_front"]]["number"]:
         trial = record.find(int(number))
         facts = {name: float(trial.facts.get(name) or 0) for name in ("bytes", "parameters", "latency_ms")}
-        loss = trial.facts.get("val_loss", trial.value)
         zeros = float(trial.point.get("compress.sparsity") or record.spec["trial"]["compress"]["sparsity"])
         row(
             f"trial {number}",
-            Weighed(float(loss or 0), int(facts["bytes"]), int(facts["parameters"]), facts["latency_ms"], zeros),
+            Weighed(trial.value or 0.0, int(facts["bytes"]), int(facts["parameters"]), facts["latency_ms"], zeros),
         )
     console.print(table)
     console.print(Text(f"promote one of them as any other: tuner promote {record.name} TRIAL"))

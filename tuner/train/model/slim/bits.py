@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -91,9 +92,8 @@ def _doubled(pairs: Tensor) -> Tensor:
 
 def _bits(mask: Tensor) -> Tensor:
     """bool (rows, columns) -> uint8 (rows, columns / 8), the first column the lowest bit."""
-    padded = torch.nn.functional.pad(mask.to(torch.uint8), (0, -mask.shape[1] % 8)).view(len(mask), -1, 8)
-    return (padded << torch.arange(8, dtype=torch.uint8, device=mask.device)).sum(-1).to(torch.uint8)
+    return torch.from_numpy(np.packbits(mask.numpy(), axis=1, bitorder="little"))
 
 
 def _places(bits: Tensor, columns: int) -> Tensor:
-    return ((bits[..., None] >> torch.arange(8, dtype=torch.uint8)) & 1).bool().flatten(1)[:, :columns]
+    return torch.from_numpy(np.unpackbits(bits.numpy(), axis=1, count=columns, bitorder="little")).bool()
