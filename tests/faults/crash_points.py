@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shutil
 import signal
+from collections.abc import Mapping
 from pathlib import Path
 
-from crashing import STUDY, TRIAL, Point, chosen, counted, run
+from crashing import STUDY, SYSTEM, TRIAL, Point, chosen, counted, run
 from study_job import hold_the_law, mirrored, outcome, study
 from trial_job import left, trial
 
@@ -19,6 +20,7 @@ def every_study(tmp_path: Path, database: Path, each: int, picked: slice) -> int
     whole.mkdir()
     shutil.copy(database, whole / "mlflow.db")
     assert run(study, str(whole), points=STUDY) == 0
+    require_reached(whole, STUDY)
     expected, points = outcome(whole), mirrored(whole)
     assert {state for _, state, *_ in expected} == {"complete"}
     kills = 0
@@ -40,6 +42,7 @@ def every_trial(tmp_path: Path, text: Path, each: int, stride: int = 1) -> int:
     whole = tmp_path / "whole"
     whole.mkdir()
     assert run(trial, str(whole), str(text), points=TRIAL) == 0
+    require_reached(whole, TRIAL)
     expected = left(whole)
     kills = 0
     for number, point in enumerate(chosen(counted(whole), each)[::stride]):
@@ -50,6 +53,12 @@ def every_trial(tmp_path: Path, text: Path, each: int, stride: int = 1) -> int:
         assert left(folder) == expected, point
         shutil.rmtree(folder)
     return kills
+
+
+def require_reached(folder: Path, points: Mapping[str, str]) -> None:
+    """The platform's own words are all reached: one that nothing calls any more would be held to nothing."""
+    missing = points.keys() - SYSTEM.keys() - counted(folder).keys()
+    assert not missing, missing
 
 
 def died(code: int, point: Point) -> bool:

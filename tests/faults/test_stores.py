@@ -128,12 +128,22 @@ def url(server: Any, tmp_path: Path) -> str:
     return sqlalchemy.engine.make_url(base).set(database=name).render_as_string(hide_password=False)
 
 
+MOMENTS: dict[str, tuple[type, str]] = {
+    "ask": (Search, "_ask"),
+    "choose": (Search, "_chosen"),
+    "note": (Search, "note"),
+    "report": (Search, "report"),
+    "tell": (Search, "tell"),
+    "wait": (Hands, "wait"),
+}
+
+
 def leaving(folder: str, url: str, moment: str) -> None:
     """A study whose store leaves at the third ``moment``; what it says is in ``said``, when it went on in ``again``."""
     place = Path(folder)
     calls: Counter[str] = Counter()
-    owner: type = Hands if moment == "wait" else Search
-    real = getattr(owner, moment)
+    owner, name = MOMENTS[moment]
+    real = getattr(owner, name)
 
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
         calls[moment] += 1
@@ -150,7 +160,7 @@ def leaving(folder: str, url: str, moment: str) -> None:
         with (place / "said").open("a") as stream:
             stream.write(sentence + "\n")
 
-    setattr(owner, moment, call)
+    setattr(owner, name, call)
     setattr(Silent, "say", say)  # noqa: B010
     study(folder, url=url)
 
@@ -170,9 +180,6 @@ def away(server: Any, seconds: float, moment: str, url: str, folder: Path) -> fl
     process.join()
     assert process.exitcode == 0
     return float((folder / "again").read_text()) - back
-
-
-MOMENTS = ["ask", "note", "report", "tell", "wait"]
 
 
 def expect(whole: Any, url: str, folder: Path) -> None:
