@@ -11,7 +11,7 @@ import streamlit as st
 import yaml
 
 from app import link, shipping, source
-from app.charts import lines
+from app.charts import lines, matrix
 from app.dialogs import control
 from app.dialogs import promotion as ceremony
 from app.page import study_page, theme
@@ -19,11 +19,15 @@ from app.parts import ago, cards, data_behind, look, note, number, picture, plai
 from app.source import Snapshot
 from tuner.analysis.study.frame import budget_at
 from tuner.analysis.study.live import headline
+from tuner.analysis.trials.confusion import Confusion, confusion
 from tuner.analysis.trials.curves import samples
 from tuner.analysis.words import count, duration
 from tuner.spec.dimensions.fields import write_point
 from tuner.spec.errors import TunerError
 from tuner.spec.study import StudySpec
+
+FIELDS = 25
+"""Classes that a picture has room for; the table below it has all."""
 
 TRIALS, COMPARE = (str(Path(__file__).with_name(name)) for name in ("trials.py", "compare.py"))
 
@@ -61,10 +65,18 @@ def draw() -> None:
     left, right = st.columns(2)
     with left.container(border=True, height="stretch"):
         _config(snapshot, trial)
+    seen = confusion(snapshot.record, chosen, source.RUNS)
     with right.container(border=True, height="stretch"):
-        _samples(snapshot, chosen)
-    with st.container(border=True):
-        shipping.writing(snapshot, trial)
+        if "classes" in trial.facts:
+            _confusion(snapshot, seen)
+        else:
+            _samples(snapshot, chosen)
+    if seen is not None:
+        with st.container(border=True):
+            _classes(seen)
+    elif "classes" not in trial.facts:
+        with st.container(border=True):
+            shipping.writing(snapshot, trial)
     with st.expander("Every fact of this trial"):
         facts = pd.DataFrame({"fact": list(trial.facts), "value": [str(one) for one in trial.facts.values()]})
         st.dataframe(facts, hide_index=True, alt="Every recorded fact of this trial")
@@ -203,6 +215,35 @@ def _config(snapshot: Snapshot, trial: Any) -> None:
         "application/json",
         icon=":material/download:",
         on_click="ignore",
+    )
+
+
+def _confusion(snapshot: Snapshot, seen: Confusion | None) -> None:
+    st.subheader("What it took for what", anchor=False)
+    if seen is None:
+        st.text("No answers are kept: the trial has reached no milestone, or its folder is elsewhere.")
+        return
+    wrong = seen.pairs[seen.pairs["truth"] != seen.pairs["said"]]
+    right, total = int(seen.pairs["count"].sum() - wrong["count"].sum()), int(seen.pairs["count"].sum())
+    worst = wrong.loc[wrong["count"].idxmax()]
+    words = f"{right:,} of {total:,} validation texts are known at {budget_at(snapshot.record, seen.milestone)}"
+    if worst["count"]:
+        words += f"; most often {worst['truth']} is taken for {worst['said']}, {int(worst['count']):,} times"
+    if len(seen.classes) <= FIELDS:
+        picture(matrix.confusion(seen.pairs, theme()), words)
+    st.caption(f"{plain(words)}.")
+    data_behind(seen.pairs.pivot(index="truth", columns="said", values="count").reset_index())
+
+
+def _classes(seen: Confusion) -> None:
+    st.subheader("How it does on each class", anchor=False)
+    shares = {name: st.column_config.NumberColumn(name, format="percent") for name in ("precision", "recall", "f1")}
+    st.dataframe(
+        seen.classes,
+        hide_index=True,
+        width="stretch",
+        column_config=shares,
+        alt="Precision, recall and F1 of each class",
     )
 
 

@@ -102,13 +102,15 @@ TOKENIZERS = tokenizers()
 
 
 def test_the_recorded_validation_loss_comes_back(trial: tuple[Path, Path, float], trained: Trained) -> None:
-    tokens = open_corpus(trained.spec.data, trial[1]).tokens("val")
+    corpus = open_corpus(trained.spec.data, trial[1])
+    tokens, each = corpus.tokens("val"), trained.part_losses(corpus, "val", 1024)
     assert trained.precision == "bf16"
-    assert trained.loss(tokens, 1024, trained.precision) == pytest.approx(trial[2], abs=1e-3)
-    assert trained.loss(tokens, 1024) == pytest.approx(trial[2], abs=0.02)
+    assert (each.shape, each.dtype) == ((1024,), np.float64)
+    assert each.mean() == pytest.approx(trial[2], abs=1e-3)
+    assert trained.window_losses(tokens, 1024, "bf16").mean() == pytest.approx(each.mean(), rel=1e-6)
     losses = trained.window_losses(tokens, 1024)
     assert (losses.shape, losses.dtype) == ((32,), np.float64)
-    assert losses.mean() == pytest.approx(trained.loss(tokens, 1024), rel=1e-6)
+    assert losses.mean() == pytest.approx(trial[2], abs=0.02)
     inputs, targets = next(iter(evaluation_windows(tokens, CONTEXT, 1024)))
     with torch.no_grad():
         third = trained.gpt.loss(torch.from_numpy(inputs[2:3]), torch.from_numpy(targets[2:3]))

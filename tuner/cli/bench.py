@@ -101,6 +101,26 @@ def bench_compress(
         compare_sizes(text and text.resolve(), depth, width, (budget, recovery), seeds)
 
 
+@bench.command("classify")
+def bench_classify(
+    text: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="a play: 'NAME:', then what is said")],
+    classes: Annotated[int, typer.Option(min=2, help="speakers to tell apart")] = 10,
+    labelled: Annotated[
+        int, typer.Option(min=20, help="speeches with their speaker, half of them to learn from")
+    ] = 1000,
+    depth: Annotated[int, typer.Option(min=1)] = 4,
+    width: Annotated[int, typer.Option(min=8)] = 128,
+    budget: Annotated[str, typer.Option(help="of the trunk")] = "3M tokens",
+    more: Annotated[str, typer.Option(help="of a classifier")] = "500k tokens",
+    seeds: Annotated[int, typer.Option(min=1, help="trials of each kind")] = 3,
+) -> None:
+    """A classifier whose trunk has read other texts against the same one begun from nothing: who says it in a play?"""
+    from tuner.bench.learning.classify import compare_trunks
+
+    with errors_as_sentences():
+        compare_trunks(text.absolute(), classes, labelled, depth, width, (budget, more), seeds)
+
+
 @bench.command("shapes")
 def bench_shapes(rounds: Annotated[int, typer.Option(min=1, help="rounds in turns; the median counts")] = 3) -> None:
     """Tokens a second: precision auto against fp32 and bf16, and workers against threads, for a few shapes."""

@@ -20,7 +20,7 @@ Found = Annotated[
 
 def add_models(app: typer.Typer) -> None:
     """Hang these doors into ``app``."""
-    for command in (promote, rollback, history, champion, export, generate, evaluate, compress):
+    for command in (promote, rollback, history, champion, export, generate, classify, evaluate, compress):
         app.command()(command)
 
 
@@ -132,6 +132,23 @@ def generate(
     with errors_as_sentences():
         drawn = sampling(max_tokens=max_tokens, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
         run_generate(open_desk(storage, tracking, None, model), model, prompt, drawn)
+
+
+def classify(
+    model: Found,
+    texts: Annotated[list[str], typer.Argument(metavar="TEXT...", help="texts, each in quotes")],
+    storage: Storage = None,
+    tracking: Tracking = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what texts are with a classifier: the likeliest classes of each."""
+    from rich.console import Console
+
+    from tuner.ship.desk import open_desk
+    from tuner.ship.use import run_classify
+
+    with errors_as_sentences():
+        run_classify(Console(), open_desk(storage, tracking, None, model), model, texts, as_json)
 
 
 def evaluate(

@@ -136,6 +136,8 @@ def _better(case: Case) -> Said:
     if not math.isfinite(seen.test_error):
         return COULD_NOT_RUN, f"the test part has {seen.test_windows} window, too few to tell how far its loss scatters"
     own = f"test loss {seen.test_loss:.4f} ± {1.96 * seen.test_error:.4f} on {seen.test_windows} windows"
+    if seen.test_accuracy is not None:
+        own = f"accuracy {seen.test_accuracy:.1%}, {own.replace('windows', 'texts')}"
     if case.champion is None:
         return PASS, f"{own}; there is no champion to beat"
     if seen.gain is None or seen.gain_error is None:
@@ -191,8 +193,12 @@ def _latency(case: Case) -> Said:
     if seen is None or not math.isfinite(seen):
         return COULD_NOT_RUN, case.evidence.failures.get("sample", "no text could be generated")
     if limit is not None and seen > limit:
-        return FAIL, f"{seen:.2g} ms a generated token, at most {limit:g} are allowed"
-    return PASS, f"{seen:.2g} ms a generated token" + (", no limit set" if limit is None else "")
+        return FAIL, f"{seen:.2g} ms a {_what(case)}, at most {limit:g} are allowed"
+    return PASS, f"{seen:.2g} ms a {_what(case)}" + (", no limit set" if limit is None else "")
+
+
+def _what(case: Case) -> str:
+    return "text" if case.candidate.spec.get("task") == "classify" else "generated token"
 
 
 def _sample(case: Case) -> Said:

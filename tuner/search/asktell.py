@@ -51,9 +51,9 @@ _STATES = {
 _VIOLATED = {State.INFEASIBLE: "fits", State.DIVERGED: "converges"}
 """Of which constraint a state is a violation: else a diverged trial's last good milestone would speak for it."""
 
-KEPT = ("latency_ms", "bytes", "generalization_gap")
+KEPT = ("latency_ms", "bytes", "generalization_gap", "val_accuracy", "val_f1")
 """Metrics of a trial's last milestone that are kept as its facts: milliseconds a generated token, the size of its file,
-and how far its validation loss lies above its training loss.
+how far its validation loss lies above its training loss; of a classifier its accuracy and macro F1.
 """
 
 FREE = {"infeasible", REPEAT, IMPORTED}

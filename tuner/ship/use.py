@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 from rich.console import Console
+from rich.text import Text
 
 from tuner.promotion.package.named import located
 from tuner.promotion.promote import Desk
@@ -65,6 +66,8 @@ def run_generate(desk: Desk, name: str, prompt: str, drawn: Sampling) -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+_LIKELIEST = 3  # classes that are told of a text
+
 _CONTROLS = {code: 0x2400 + code for code in range(0x20) if chr(code) not in "\n\t"}
 _CONTROLS |= {0x7F: 0x2421} | dict.fromkeys(range(0x80, 0xA0), 0xFFFD)
 
@@ -72,6 +75,23 @@ _CONTROLS |= {0x7F: 0x2421} | dict.fromkeys(range(0x80, 0xA0), 0xFFFD)
 def harmless(text: str) -> str:
     """The text with a picture for each control character: one that a model has learned must not drive a terminal."""
     return text.translate(_CONTROLS)
+
+
+def run_classify(console: Console, desk: Desk, name: str, texts: list[str], as_json: bool) -> None:
+    """Print what a classifier takes each text for, and the likeliest classes with their probabilities.
+
+    Raises:
+        DataError: the model is no classifier.
+    """
+    with opened(desk, name) as model:
+        answers = model.classify(texts)
+    if as_json:
+        console.print_json(json.dumps([{"label": one.label, "probabilities": one.probabilities} for one in answers]))
+        return
+    for text, one in zip(texts, answers, strict=True):
+        likeliest = sorted(one.probabilities, key=one.probabilities.__getitem__, reverse=True)[:_LIKELIEST]
+        said = ", ".join(f"{label} {one.probabilities[label]:.0%}" for label in likeliest)
+        console.print(Text(harmless(f"{' '.join(text.split())[:60]}: {said}")), soft_wrap=True)
 
 
 def run_evaluate(console: Console, desk: Desk, name: str, data: str, as_json: bool) -> None:

@@ -66,6 +66,9 @@ def parse(
 def _inheriting(document: Document, spec: StudySpec, ancestor: Ancestor) -> StudySpec:
     """The study with what the weights of its ancestor decide; what is written besides may not contradict it."""
     trial, name, take = spec.trial.model_dump(), spec.trial.init.source, spec.trial.init.take
+    if ancestor.classes and spec.trial.task == "generate":
+        place = document.place(("trial", "init"))
+        raise SpecError(f"{place}: {name} is a classifier and cannot go on with a text; set trial.task: classify.")
     data = trial["data"]
     parts = {"dropout", "depth", "heads", "head_width", "hidden"}
     own = {"all": {"dropout"}, "part": parts, "nothing": set(ancestor.model)}[take]

@@ -52,7 +52,8 @@ class Spent:
 class Measurement:
     """One row of metrics. ``milestone`` k (1 .. K) is set only where the k-th share of the budget was reached.
 
-    ``samples`` are texts that the model wrote there, of at most 64 tokens each.
+    ``samples`` are texts that the model wrote there, of at most 64 tokens each; ``confusion`` is how many texts of each
+    class (rows) a classifier took for which (columns).
     """
 
     spent: Spent
@@ -60,6 +61,7 @@ class Measurement:
     milestone: int | None = None
     time_ms: int = 0
     samples: tuple[str, ...] = ()
+    confusion: tuple[tuple[int, ...], ...] = ()
 
 
 class Verdict(StrEnum):
@@ -116,7 +118,9 @@ class Preparing:
 
 @dataclass(frozen=True)
 class CorpusInfo:
-    """A tokenised corpus on disk. Counts are per part, in the order train, validation, test."""
+    """A tokenised corpus on disk. Counts are per part, in the order train, validation, test; ``classes``, where its
+    texts have labels, are those in the order of their numbers.
+    """
 
     folder: str
     fingerprint: str
@@ -125,6 +129,7 @@ class CorpusInfo:
     tokens: tuple[int, int, int]
     bytes: tuple[int, int, int]
     documents: tuple[int, int, int] = field(default=(0, 0, 0))
+    classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -143,7 +148,7 @@ class Weighed:
 @dataclass(frozen=True)
 class Ancestor:
     """A trained model that trials begin with: its copy in ``folder``, the sha256 of its weights, its ModelSpec as data,
-    its context, and the file of its tokenizer in the folder.
+    its context, and the file of its tokenizer in the folder; ``classes`` where it is a classifier.
     """
 
     folder: str
@@ -151,6 +156,7 @@ class Ancestor:
     model: Mapping[str, Any]
     context: int
     tokenizer: str
+    classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -159,7 +165,8 @@ class Evidence:
 
     ``recorded`` and ``val_loss`` are its validation loss as its manifest has it and as evaluated again. The losses
     on the test part are means over ``test_windows`` windows; ``gain`` is the champion's minus the candidate's on the
-    same windows, and ``gain_error`` the standard error of that mean. Nats a token, milliseconds a generated token.
+    same windows, and ``gain_error`` the standard error of that mean. Nats a token, milliseconds a generated token; of a
+    classifier windows are texts, of which it knew the share ``test_accuracy``, and both are of a text.
     """
 
     sha256: str | None = None
@@ -168,6 +175,7 @@ class Evidence:
     test_loss: float | None = None
     test_error: float | None = None
     test_windows: int = 0
+    test_accuracy: float | None = None
     champion_loss: float | None = None
     gain: float | None = None
     gain_error: float | None = None

@@ -21,7 +21,7 @@ from tuner.spec.errors import InfeasibleError, Mistake, Mistakes, SpecError, nea
 from tuner.spec.parts.promotion import PromotionSettings
 from tuner.spec.parts.recipes import RECIPES, bare, over
 from tuner.spec.parts.scalars import Frozen
-from tuner.spec.parts.settings import StudySettings
+from tuner.spec.parts.settings import METRICS, StudySettings
 from tuner.spec.records import Point, Value
 from tuner.spec.trial import TrialSpec
 
@@ -166,6 +166,10 @@ def _shown(flat: Mapping[str, Any], path: str) -> str:
 
 
 def _comparable(spec: StudySpec) -> list[Mistake]:
+    if spec.study.metric not in METRICS[spec.trial.task]:
+        known = ", ".join(METRICS[spec.trial.task])
+        sentence = f"task {spec.trial.task} has no {spec.study.metric}; it is one of {known}"
+        return [Mistake(("study", "metric"), f"{sentence} (each is to be low)")]
     told = ("data.clean.", "data.documents", "data.overlap")
     if changed := [path for path in spec.space if path.startswith(told)]:
         sentence = (
@@ -174,7 +178,7 @@ def _comparable(spec: StudySpec) -> list[Mistake]:
         )
         return [Mistake(("space", changed[0]), sentence, key=True)]
     searched = [path for path in spec.space if path.startswith("data.tokenizer.")]
-    if not searched or spec.study.metric == "val_bpb":
+    if not searched or spec.study.metric == "val_bpb" or spec.trial.task == "classify":
         return []
     return [
         Mistake(

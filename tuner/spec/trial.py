@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from tuner.spec.budget import Budget
 from tuner.spec.parts.data import DataSpec
-from tuner.spec.parts.model import CompressSpec, InitSpec, ModelSpec
+from tuner.spec.parts.model import ClassifySpec, CompressSpec, InitSpec, ModelSpec
 from tuner.spec.parts.optim import OptimSpec
 from tuner.spec.parts.recipes import RECIPES, beneath
 from tuner.spec.parts.scalars import BudgetField, Count, Frozen, Int, digest
@@ -18,6 +18,8 @@ from tuner.spec.parts.scalars import BudgetField, Count, Frozen, Int, digest
 _LATER = (
     "devices",
     "strategy",
+    "task",
+    "classify",
     "init",
     "compress",
     "early_stop",
@@ -26,6 +28,7 @@ _LATER = (
     "model.bias",
     "optim.label_smoothing",
     "optim.distil",
+    "data.label",
     "data.clean",
     "data.mask",
     "data.documents",
@@ -39,11 +42,13 @@ class TrialSpec(Frozen):
     """One trial: data, model, optimizer, batch, budget and seed. Every field has a default, or its recipe's value."""
 
     recipe: Literal["modern", "classic"] = "modern"  # what fills the fields of model and optim that are not written
+    task: Literal["generate", "classify"] = "generate"  # what is learned: to go on with a text, or what a text is
     data: DataSpec = DataSpec()
     model: ModelSpec = ModelSpec()
     init: InitSpec = InitSpec()  # or the source alone
     optim: OptimSpec = OptimSpec()
     compress: CompressSpec = CompressSpec()
+    classify: ClassifySpec = ClassifySpec()
     batch: Count = 16  # sequences an optimizer step
     accumulate: Literal["auto"] | Count = (
         "auto"  # micro-batches a step, batch must divide into them; auto: as few as fit
@@ -65,6 +70,23 @@ class TrialSpec(Frozen):
             data = {**data, "init": {"source": source}}
         recipe = data.get("recipe")
         return beneath(data, recipe) if isinstance(recipe, str) and recipe in RECIPES else data
+
+    @model_validator(mode="after")
+    def _has_answers(self) -> Self:
+        label = self.data.label
+        if self.task == "generate":
+            if label is not None:
+                raise ValueError(f"data.label is {label}, and task generate has no use for it; set task: classify")
+            if self.classify != ClassifySpec():
+                raise ValueError("classify is for task: classify; remove it")
+            return self
+        if label is None:
+            raise ValueError("task classify needs data.label: the column that says what each text is")
+        if self.optim.distil.weight:
+            raise ValueError("task classify with optim.distil is not supported; remove it")
+        if self.strategy == "fsdp":
+            raise ValueError("task classify with strategy fsdp is not supported; use ddp")
+        return self
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

@@ -82,14 +82,14 @@ def admit(last: Measurement | None, row: Measurement) -> Measurement | None:
 
     A resumed trial does again, bit-identically, the steps after its last checkpoint: a row whose step is not
     beyond the last is dropped. One exception: a row at the last step that brings the milestone the kept one
-    lacked. Of it the milestone, samples and metrics not yet known are new; time and spent stay those of the first
-    row, so that a step has one time and one value of each metric wherever it is copied.
+    lacked. Of it the milestone, what came with it and metrics not yet known are new; time and spent stay those of the
+    first row, so that a step has one time and one value of each metric wherever it is copied.
     """
     if last is None or row.spent.steps > last.spent.steps:
         return row
     if row.spent.steps == last.spent.steps and row.milestone is not None and last.milestone is None:
         fresh = {key: value for key, value in row.metrics.items() if key not in last.metrics}
-        return Measurement(last.spent, fresh, row.milestone, last.time_ms, row.samples)
+        return Measurement(last.spent, fresh, row.milestone, last.time_ms, row.samples, row.confusion)
     return None
 
 
@@ -97,5 +97,6 @@ def merge(last: Measurement | None, kept: Measurement) -> Measurement:
     """The last row after ``kept`` (from ``admit``): itself, or both parts of one step as one row."""
     if last is None or last.spent.steps != kept.spent.steps:
         return kept
-    samples = kept.samples or last.samples
-    return Measurement(last.spent, {**last.metrics, **kept.metrics}, kept.milestone, last.time_ms, samples)
+    samples, confusion = kept.samples or last.samples, kept.confusion or last.confusion
+    metrics = {**last.metrics, **kept.metrics}
+    return Measurement(last.spent, metrics, kept.milestone, last.time_ms, samples, confusion)

@@ -66,7 +66,7 @@ class Status:
 class Plan:
     """What some records mean for a run: start record if among them, batches, last status, gaps so far.
 
-    ``texts`` are the samples of milestones: path of an artifact -> its content.
+    ``texts`` are the samples and confusion matrices of milestones: path of an artifact -> its content.
     """
 
     start: Start | None
@@ -95,6 +95,8 @@ def plan(records: Iterable[Record], gaps: Mapping[str, Gap], *, damaged: int = 0
             case Measurement():
                 if record.samples:  # always: which artifacts the store has is not asked
                     texts[f"samples/milestone-{record.milestone or 0:02d}.txt"] = _numbered(record.samples)
+                if record.confusion:
+                    texts[f"confusion/milestone-{record.milestone or 0:02d}.json"] = json.dumps(record.confusion)
                 for metric in row_metrics(record):
                     if math.isfinite(metric.value):
                         if since is None or metric.step >= since:

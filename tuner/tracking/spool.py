@@ -190,13 +190,15 @@ def decode_lines(data: bytes) -> tuple[list[Record], int]:
 def encode(record: Record) -> bytes:
     """One record as a line of valid JSON whose last member is the crc32 of everything before it."""
     match record:
-        case Measurement(spent, metrics, milestone, time_ms, samples):
+        case Measurement(spent, metrics, milestone, time_ms, samples, confusion):
             data: dict[str, Any] = {"kind": "row", "time_ms": time_ms, **asdict(spent)}
             if milestone is not None:
                 data["milestone"] = milestone
             data["metrics"] = {key: _finite_or_word(float(value)) for key, value in metrics.items()}
             if samples:
                 data["samples"] = list(samples)
+            if confusion:
+                data["confusion"] = confusion
         case Finish(time_ms, outcome, tags):
             data = {"kind": "finish", "time_ms": time_ms, **asdict(outcome), "tags": dict(tags)}
         case Start(time_ms, params, tags, spec):
@@ -228,7 +230,8 @@ def decode(line: bytes) -> Record:
             spent = Spent(data["steps"], data["tokens"], data["flops"], data["seconds"])
             metrics = {key: float(value) for key, value in data["metrics"].items()}
             samples = tuple(str(text) for text in data.get("samples", ()))
-            return Measurement(spent, metrics, data.get("milestone"), time_ms, samples)
+            confusion = tuple(tuple(int(n) for n in row) for row in data.get("confusion", ()))
+            return Measurement(spent, metrics, data.get("milestone"), time_ms, samples, confusion)
         case "start":
             return Start(time_ms, data["params"], data["tags"], data["spec"])
         case "finish":

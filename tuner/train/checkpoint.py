@@ -232,5 +232,6 @@ def record(saved: Saved) -> dict[str, Any]:
 
 
 def _measurement(data: dict[str, Any]) -> Measurement:
-    """As asdict wrote it; manifests from before there were samples have none."""
-    return Measurement(**{**data, "spent": Spent(**data["spent"]), "samples": tuple(data.get("samples", ()))})
+    """As asdict wrote it; manifests from before there were samples or confusion have none."""
+    told = {"samples": tuple(data.get("samples", ())), "confusion": tuple(map(tuple, data.get("confusion", ())))}
+    return Measurement(**{**data, "spent": Spent(**data["spent"]), **told})

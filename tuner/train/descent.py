@@ -12,17 +12,18 @@ from torch import Tensor
 from tuner.spec.disk import sha256
 from tuner.spec.errors import CheckpointError
 from tuner.spec.parts.model import InitSpec
+from tuner.spec.records import CorpusInfo
 from tuner.train.checkpoint import WEIGHTS, read_weights
-from tuner.train.model.adapt import begin_with
+from tuner.train.model.adapt import begin_with, plain
 from tuner.train.model.gpt import GPT
 from tuner.train.model.module import GPTModule
 from tuner.train.model.slim.part import part_of
-from tuner.train.use.trained import read_record
+from tuner.train.use.trained import classes_of, read_record
 
 
-def descend(module: GPTModule, vocab: int) -> None:
+def descend(module: GPTModule, info: CorpusInfo) -> None:
     """Let a trial's model begin with the weights of its ancestor, or learn from it, as its spec says: before it adopts
-    a setting, and before its state is restored.
+    a setting, and before its state is restored. A classifier takes the trunk, and the head of one of the same classes.
 
     Raises:
         CheckpointError: the ancestor's copy is gone, or other weights.
@@ -31,12 +32,15 @@ def descend(module: GPTModule, vocab: int) -> None:
     spec, init = module.spec, module.spec.init
     folder = Path(init.folder or "")
     weights = _weights(folder / WEIGHTS, init)
-    ancestor, _ = read_record(folder)
+    ancestor, facts = read_record(folder)
+    if spec.task == "classify" and classes_of(facts) != info.classes:
+        own = {name: one for name, one in plain(module.gpt).items() if name.startswith(module.gpt.own)}
+        weights = {name: one for name, one in weights.items() if not name.startswith("head.")} | own
     if init.take != "nothing":
         module.begin(part_of(weights, ancestor.model, spec.model, str(init.source)))
     if spec.optim.distil.weight:
         with torch.random.fork_rng(devices=[]):  # a model is initialised when built, and that draws
-            teacher = GPT(ancestor.model, vocab, spec.data.context)
+            teacher = GPT(ancestor.model, info.vocab, spec.data.context)
         begin_with(teacher, weights)
         module.learn_from(teacher)
 

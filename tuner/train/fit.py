@@ -5,6 +5,7 @@ A pure function of its arguments and the corpus; it knows no study, no Optuna, n
 from __future__ import annotations
 
 import contextlib
+import json
 import sys
 import time
 import warnings
@@ -22,12 +23,12 @@ from torch.optim import Optimizer
 
 from tuner.spec.budget import Unit
 from tuner.spec.errors import CheckpointError
-from tuner.spec.parts.data import AugmentSpec
 from tuner.spec.records import CorpusInfo, Outcome, Preparing, Seat, Started
 from tuner.spec.trial import TrialSpec
 from tuner.train import checkpoint
 from tuner.train.ahead import Ahead
 from tuner.train.descent import descend
+from tuner.train.examples import class_weights, training
 from tuner.train.life import Life, Link
 from tuner.train.machine.capacity import MACHINE, Capacity
 from tuner.train.machine.device import device_kind
@@ -35,12 +36,12 @@ from tuner.train.machine.probe import settle
 from tuner.train.machine.ranks import Ranks, Together, joined
 from tuner.train.machine.shards import is_shared
 from tuner.train.meter import Meter
+from tuner.train.model.classify import Classifier
 from tuner.train.model.module import GPTModule, Setting
 from tuner.train.model.shape import Shape, shape
-from tuner.train.text.augment import Augmented
 from tuner.train.text.corpus import open_corpus
-from tuner.train.text.cursor import WINDOWS
 from tuner.train.use.samples import Samples
+from tuner.train.use.trained import CLASSES
 
 
 @dataclass(frozen=True)
@@ -123,25 +124,28 @@ def fit(
             torch.set_float32_matmul_precision("high")  # TF32: what "fp32" means on a GPU
         corpus = open_corpus(spec.data, place.corpora, link.preparing)
         info = corpus.info
-        counts = shape(spec.model, info.vocab, spec.data.context)
+        classes = len(info.classes)
+        counts = shape(spec.model, info.vocab, spec.data.context, classes)
         clock = ranks.clock if spec.budget.unit is Unit.SECONDS else time.perf_counter
         meter = Meter(spec.budget, spec.tokens_per_step, counts.flops_per_token, milestones, clock)
         sound = ranks.once(lambda: checkpoint.sound(place.folder))
         if sound:
             setting = _recorded(sound[0], spec, info, place.parts)
         else:
-            setting = ranks.once(lambda: _settled(spec.share, info.vocab, meter.steps, place, link))
+            setting = ranks.once(lambda: _settled(spec.share, info, meter.steps, place, link))
         torch.manual_seed(spec.seed)
-        module = GPTModule(spec, info.vocab, lambda: meter.progress, ranks, device)
+        module = GPTModule(spec, info.vocab, lambda: meter.progress, ranks, device, classes)
+        if isinstance(module.gpt, Classifier) and spec.classify.weights == "balanced":
+            module.gpt.weights = torch.tensor(class_weights(corpus), device=device)
         if ranks.rank:
             torch.manual_seed(spec.seed + ranks.rank)  # other rows, other dropout
         if spec.init.source is not None:
-            descend(module, info.vocab)
+            descend(module, info)
         module.adopt(setting)
         facts = _facts(spec, info, counts, meter.steps, setting, device, code_version)
         if spec.init.source is not None:
             facts["trained_parameters"] = sum(one.numel() for one in module.gpt.parameters() if one.requires_grad)
-        writing = Samples(module.gpt, corpus.tokenizer, samples if first else 0)
+        writing = Samples(module.gpt, corpus.tokenizer, samples if first and spec.task == "generate" else 0)
         capacity = Capacity(place.memory or sys.maxsize, device_kind(device), place.machine)
         return _train(Life(module, meter, corpus, place.folder, link, facts, writing, capacity), sound)
 
@@ -162,14 +166,17 @@ def _alone(folder: Path, link: Link) -> Iterator[None]:
         lock.release()
 
 
-def _settled(spec: TrialSpec, vocab: int, steps: int | None, place: Place, link: Link) -> Setting:
+def _settled(spec: TrialSpec, info: CorpusInfo, steps: int | None, place: Place, link: Link) -> Setting:
     if spec.strategy == "fsdp":  # no device may hold the whole of it to try
         plain = Setting.plain(spec)
         return plain if place.parts is None else replace(plain, accumulate=place.parts)
     device = torch.device(place.device)
-    return settle(
-        spec, vocab, steps, device, place.machine, lambda why: link.preparing(Preparing(why)), parts=place.parts
-    )
+
+    def say(why: str) -> None:
+        link.preparing(Preparing(why))
+
+    classes = len(info.classes)
+    return settle(spec, info.vocab, steps, device, place.machine, say, parts=place.parts, classes=classes)
 
 
 def _recorded(saved: checkpoint.Saved, spec: TrialSpec, info: CorpusInfo, parts: int | None) -> Setting:
@@ -202,10 +209,7 @@ def _train(life: Life, sound: Sequence[checkpoint.Saved]) -> Outcome:
     if life.outcome is None and meter.due:  # interrupted between a step and its evaluation
         life.reckon()
     if life.outcome is None and not meter.done:
-        data = module.spec.data
-        windows = WINDOWS[data.windows](life.corpus.tokens("train"), data.context, module.spec.seed)
-        if data.augment != AugmentSpec():
-            windows = Augmented(windows, data.augment, module.spec.seed)
+        windows = training(life.corpus, module.spec.data, module.spec.seed)
         left = 2**31 if meter.steps is None else meter.steps - meter.spent.steps
         batches = Ahead(windows, meter.spent.steps, left, module.spec.batch, module.device, life.ranks)
         trainer = _trainer(life, module.device)
@@ -272,4 +276,5 @@ def _facts(
         "accumulate": setting.accumulate,
         "code_version": code,
         "spec_hash": spec.hash,
+        **({CLASSES: json.dumps(info.classes)} if info.classes else {}),
     }

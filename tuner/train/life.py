@@ -19,17 +19,18 @@ from torch.nn.utils import parametrize
 from tuner.spec.parts.model import CompressSpec
 from tuner.spec.records import Measurement, Outcome, Preparing, Started, State, Verdict
 from tuner.train import checkpoint
+from tuner.train.examples import evaluation
 from tuner.train.machine.capacity import Capacity, TooLargeError
 from tuner.train.machine.device import peak_memory_mb
 from tuner.train.machine.ranks import Ranks
 from tuner.train.machine.shards import put_together
 from tuner.train.meter import Meter
+from tuner.train.model.classify import Tally
 from tuner.train.model.memory import evaluation_tokens
 from tuner.train.model.module import GPTModule
 from tuner.train.model.slim.prune import sparsity
 from tuner.train.past import Past
 from tuner.train.text.corpus import Corpus
-from tuner.train.text.cursor import evaluation_windows
 from tuner.train.use.pace import latency_ms
 from tuner.train.use.samples import Samples
 
@@ -71,7 +72,8 @@ class Life(Callback):
         self.record = {"trial": module.spec.as_data(), "facts": facts}
         info = corpus.info
         self.tokens_per_byte = info.tokens[1] / info.bytes[1]
-        self.past = Past(info.vocab)
+        self.past = Past(len(info.classes) or info.vocab)
+        self.confusion: tuple[tuple[int, ...], ...] = ()
         self.ranks: Ranks = module.ranks
         self.outcome: Outcome | None = None
         self.last: checkpoint.Saved | None = None
@@ -163,7 +165,7 @@ class Life(Callback):
     def _milestone(self, milestone: int, metrics: dict[str, float], samples: tuple[str, ...]) -> None:
         """First the checkpoint, then the report: what the driver has heard is on disk."""
         self.meter.reached = milestone
-        measurement = replace(self._measured(metrics, milestone), samples=samples)
+        measurement = replace(self._measured(metrics, milestone), samples=samples, confusion=self.confusion)
         self._save(measurement)
         self._obey(self.link.report(measurement))
 
@@ -223,11 +225,15 @@ class Life(Callback):
             if self.link.interrupted():
                 raise _Interrupted
 
-        data = self.module.spec.data
+        data, classes = self.module.spec.data, self.corpus.info.classes
         tokens = evaluation_tokens(self.module.spec, self.module.setting.accumulate, self.corpus.info.vocab)
-        size = max(1, tokens // data.context)
-        windows = evaluation_windows(self.corpus.tokens("val"), data.context, data.val_tokens, size)
-        loss = self.module.evaluate(windows, each)
+        examples = evaluation(self.corpus, "val", data, data.val_tokens, max(1, tokens // data.context))
+        if classes:
+            tally = Tally(classes, self.module.device)
+            loss = self.module.evaluate(examples, each, tally.hear)
+            metrics, self.confusion = tally.reckon()
+            return {"val_loss": loss, **metrics}
+        loss = self.module.evaluate(examples, each)
         return {
             "val_loss": loss,
             "val_bpb": loss / math.log(2) * self.tokens_per_byte,

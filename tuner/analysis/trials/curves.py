@@ -37,8 +37,8 @@ def curves(record: StudyRecord, numbers: Sequence[int], folder: Path) -> pd.Data
     rows: list[tuple[float, ...]] = []
     for number in dict.fromkeys(numbers):
         trial = record.find(number)
-        measured = _rows(record, number, folder)
-        rows += [(number, *row) for row in (map(_row, _thinned(measured)) if measured else _milestones(record, trial))]
+        kept = measured(record, number, folder)
+        rows += [(number, *row) for row in (map(_row, _thinned(kept)) if kept else _milestones(record, trial))]
     table = pd.DataFrame(rows, columns=["number", *SPENT, *LOSSES, "milestone"], dtype=np.float64)
     return table.astype({"number": np.int64})
 
@@ -52,7 +52,7 @@ def samples(record: StudyRecord, number: int, folder: Path) -> pd.DataFrame:
     record.find(number)
     found = [
         (row.milestone, index, text)
-        for row in _rows(record, number, folder)
+        for row in measured(record, number, folder)
         if row.milestone is not None
         for index, text in enumerate(row.samples)
     ]
@@ -69,14 +69,14 @@ def first_result(record: StudyRecord, folder: Path) -> float | None:
     wanted = budget.amount / int(record.spec["study"]["milestones"])
     waits = []
     for trial in record.trials:
-        rows = _rows(record, trial.number, folder) if trial.state == RUNNING and not trial.milestones else ()
+        rows = measured(record, trial.number, folder) if trial.state == RUNNING and not trial.milestones else ()
         if rows and (done := float(getattr(rows[-1].spent, budget.unit.name.lower()))) > 0:
             waits.append(max(0.0, (wanted - done) * rows[-1].spent.seconds / done))
     return min(waits, default=None)
 
 
-def _rows(record: StudyRecord, number: int, folder: Path) -> tuple[Measurement, ...]:
-    """What the spool holds; nothing where there is none."""
+def measured(record: StudyRecord, number: int, folder: Path) -> tuple[Measurement, ...]:
+    """The rows that a trial's spool below ``folder`` holds; nothing where there is none."""
     path = folder / record.name / str(number) / SPOOL
     try:
         return read_spool(path).rows

@@ -4,7 +4,10 @@ Studies of the platform by its own command, as a user runs them; nothing here kn
 
 from __future__ import annotations
 
+import json
 import statistics
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -51,6 +54,7 @@ def compare_sizes(text: Path | None, depth: int, width: int, budgets: tuple[str,
         print(f"{depth} x {width}, {long} of {text or 'the standard library'}; {seeds} seeds", flush=True)
         print(f"{'':32} val_loss, against before; bytes; ms a token", flush=True)
         _tell("before", before, before)
+        parts: dict[str, StudyRecord] = {}
         for name, way in WAYS.items():
             half = {size: max(1, sizes[size] // 2) for size in way.get("half", ())}
             if "heads" in half:
@@ -68,10 +72,35 @@ def compare_sizes(text: Path | None, depth: int, width: int, budgets: tuple[str,
                 rates=None if half else RATES,
             )
             _tell(name, told, before)
+            if half:
+                parts[name] = told
         kept = before.spec["trial"]["data"]["tokenizer"]
         less = {**model, "heads": heads, "depth": max(1, depth // 2)}
         fresh = study("fresh", source, less, long, seeds, tokenizer=kept)
         _tell("fresh, of half the layers", fresh, before)
+        _pace({"before": before, **parts})
+
+
+TURNS = 15
+
+
+def _pace(records: Mapping[str, StudyRecord]) -> None:
+    """What the shapes cost a generated token, one after the other and again: trials beside each other disturb the
+    figures above.
+    """
+    asked = {"folders": [str(record.trials[0].facts["checkpoint"]) for record in records.values()], "turns": TURNS}
+    done = subprocess.run(
+        [sys.executable, "-m", "tuner.train.use.pace", json.dumps(asked)], capture_output=True, text=True, check=True
+    )
+    print(f"{'ms a token, measured in turns':32} median, of before (least to most of {TURNS} turns)", flush=True)
+    times: list[list[float]] = json.loads(done.stdout)
+    for name, each in zip(records, times, strict=True):
+        shares = sorted(one / base for one, base in zip(each, times[0], strict=True))
+        print(
+            f"{name:32} {statistics.median(each):.3f}, {statistics.median(shares):.2f} x "
+            f"({shares[0]:.2f} to {shares[-1]:.2f})",
+            flush=True,
+        )
 
 
 def _tell(name: str, record: StudyRecord, before: StudyRecord) -> None:

@@ -62,7 +62,7 @@ def compare_descent(
 
 def study(
     name: str,
-    text: dict[str, str],
+    text: Mapping[str, object],
     model: Mapping[str, int],
     budget: str,
     seeds: int,
@@ -71,6 +71,8 @@ def study(
     distil: Mapping[str, float] | None = None,
     compress: Mapping[str, float] | None = None,
     rates: Mapping[str, float] | None = None,
+    task: str = "generate",
+    metric: str = "val_loss",
 ) -> StudyRecord:
     """Run a study to its end and read it; ``rates`` are learning rates by their path.
 
@@ -83,6 +85,7 @@ def study(
     tree = {
         "name": name,
         "trial": {
+            "task": task,
             "data": data,
             "model": dict(model),
             "optim": {"distil": dict(distil)} if distil else {},
@@ -96,6 +99,7 @@ def study(
         "study": {
             "trials": seeds,
             "milestones": MILESTONES,
+            "metric": metric,
             "sampler": "grid",
             "pruner": "none",
             "prior": "none",

@@ -4,6 +4,7 @@ Words about records; nothing here measures or decides.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,10 +13,25 @@ from tuner.promotion.candidate import Candidate
 from tuner.promotion.gates import Answer
 from tuner.spec.records import Evidence
 
+_CONTINUES = (
+    "It continues text like the one it was trained on, and knows nothing else: no facts, no instructions, no safety "
+    "training. What it read it may repeat. It looks back"
+)
+_NAMES = (
+    "It names one of its classes for any text, also for one that is of none, and its probabilities are not calibrated. "
+    "It reads of a text the first"
+)
+_CONTINUED = (
+    'model.predict([{"prompt": "To be"}], params={"max_tokens": 50, "seed": 1})\n'
+    'model.predict([{"text": "a text to score"}])\n```'
+)
+_NAMED = 'model.predict([{"text": "a text"}])  # its label, and the probability of each class\n```'
+
 
 def card(candidate: Candidate, evidence: Evidence, answers: Sequence[Answer], overridden: Sequence[str]) -> str:
     """The card of a package."""
     facts, spec = candidate.facts, candidate.spec
+    classes: list[str] = json.loads(str(facts.get("classes", "[]")))
     parts = [
         f"# {candidate.model}",
         f"Trial {candidate.trial} of study `{candidate.study}`: a GPT of {spec['model']['depth']} layers x "
@@ -33,10 +49,14 @@ def card(candidate: Candidate, evidence: Evidence, answers: Sequence[Answer], ov
         ),
         *_lineage(spec.get("init", {}), facts),
         _table(
-            "Losses (nats a token)",
+            f"Losses (nats a {'text' if classes else 'token'})",
             {
+                "classes": ", ".join(classes),
+                "accuracy on the test part": _share(evidence.test_accuracy),
                 "validation": _loss(evidence.val_loss),
-                f"test, {evidence.test_windows} windows, 95 %": _loss(evidence.test_loss, evidence.test_error),
+                f"test, {evidence.test_windows} {'texts' if classes else 'windows'}, 95 %": _loss(
+                    evidence.test_loss, evidence.test_error
+                ),
                 "against the champion before, same windows": _gain(evidence),
                 "other seeds, " + candidate.metric: ", ".join(f"{v:.4f}" for v in candidate.values.values()),
             },
@@ -57,13 +77,13 @@ def card(candidate: Candidate, evidence: Evidence, answers: Sequence[Answer], ov
         ),
         "## Gates\n\n" + "\n".join(f"- **{one.gate}**: {one.result}. {one.sentence}" for one in answers),
         "## Samples\n\n" + "\n\n".join("```\n" + text.replace("```", "'''") + "\n```" for text in evidence.samples),
-        "## Limits\n\nIt continues text like the one it was trained on, and knows nothing else: no facts, no "
-        "instructions, no safety training. What it read it may repeat. It looks back "
-        f"{spec['data']['context']} tokens. Its losses hold for the text above alone.",
+        "## Limits\n\n"
+        + (_NAMES if classes else _CONTINUES)
+        + f" {spec['data']['context']} tokens. Its losses hold for the "
+        "text above alone.",
         "## Use\n\n```python\nimport mlflow\n"
         f'model = mlflow.pyfunc.load_model("models:/{candidate.model}@champion")\n'
-        'model.predict([{"prompt": "To be"}], params={"max_tokens": 50, "seed": 1})\n'
-        'model.predict([{"text": "a text to score"}])\n```',
+        + (_NAMED if classes else _CONTINUED),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -106,12 +126,16 @@ def _table(title: str, rows: dict[str, object]) -> str:
 
 def _source(data: dict[str, object]) -> str:
     return ", ".join(
-        f"{name} {data[name]}" for name in ("source", "path", "name", "revision", "column") if data.get(name)
+        f"{name} {data[name]}" for name in ("source", "path", "name", "revision", "column", "label") if data.get(name)
     )
 
 
 def _number(value: int | None) -> str:
     return "unknown" if value is None else f"{value:,}"
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{value:.1%}"
 
 
 def _loss(value: float | None, error: float | None = None) -> str:

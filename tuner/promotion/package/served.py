@@ -13,7 +13,9 @@ import pandas as pd
 
 
 class PackagedGPT(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
-    """Each row with a ``prompt`` is continued, each with a ``text`` is scored; params are those of Sampling."""
+    """Each row with a ``prompt`` is continued, each with a ``text`` is scored, or told what it is by a classifier;
+    params are those of Sampling.
+    """
 
     def load_context(self, context: Any) -> None:
         from tuner.train.use.trained import load_model
@@ -24,7 +26,7 @@ class PackagedGPT(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         self, context: Any, model_input: pd.DataFrame, params: Mapping[str, Any] | None = None
     ) -> list[dict[str, Any]]:
         """One answer a row: ``text`` is the continuation of ``prompt``; ``loss`` (nats a token), ``bits_per_byte``,
-        ``tokens`` and ``bytes`` are the score of ``text``.
+        ``tokens`` and ``bytes`` are the score of ``text``. A classifier's: ``label``, ``probabilities``.
 
         Raises:
             ValueError: a row has neither.
@@ -39,7 +41,10 @@ class PackagedGPT(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         answer: dict[str, Any] = {}
         if isinstance(prompt, str):
             answer["text"] = self._model.generate(prompt, sampling)
-        if isinstance(text, str):
+        if isinstance(text, str) and self._model.classes:
+            (found,) = self._model.classify([text])
+            answer |= {"label": found.label, "probabilities": dict(found.probabilities)}
+        elif isinstance(text, str):
             score = self._model.score(text)
             answer |= {
                 "loss": score.loss,

@@ -21,13 +21,14 @@ RECIPE = "recipe"
 
 _TRIALS_DIFFER = "trials would no longer be comparable"
 NOT_SEARCHED: Mapping[str, str] = {
+    "task": f"it decides what a trial is to learn: {_TRIALS_DIFFER}",
     "devices": "what a trial runs on is the same for all; it changes no result",
     "strategy": "what a trial runs on is the same for all; it changes no result",
     "budget": "every trial of a study gets the same budget, else the largest budget wins",
     "data.val_tokens": f"it changes what the metric is measured on: {_TRIALS_DIFFER}",
 } | {
     f"data.{name}": f"it changes which text is read: {_TRIALS_DIFFER}"
-    for name in ("source", "path", "column", "name", "revision", "subset", "part", "cap", "split")
+    for name in ("source", "path", "column", "label", "name", "revision", "subset", "part", "cap", "split")
 }
 """path -> why it may not be searched."""
 

@@ -70,10 +70,10 @@ class AugmentSpec(Frozen):
 _SOURCE_FIELDS = {
     "stdlib": ((), ()),
     "text": (("path",), ("documents",)),
-    "csv": (("path", "column"), ()),
-    "json": (("path", "column"), ()),
-    "parquet": (("path", "column"), ()),
-    "hf": (("name", "column"), ("revision", "subset", "part", "cap")),
+    "csv": (("path", "column"), ("label",)),
+    "json": (("path", "column"), ("label",)),
+    "parquet": (("path", "column"), ("label",)),
+    "hf": (("name", "column"), ("label", "revision", "subset", "part", "cap")),
 }
 """source -> (fields it needs, fields it may have); any other of these fields contradicts it."""
 
@@ -85,6 +85,7 @@ class DataSpec(Frozen):
     path: str | None = None  # a file or a glob, from the folder the command runs in
     documents: Literal["file", "paragraph", "line"] | None = None  # text: what is one; absent: each of several files
     column: str | None = None
+    label: str | None = None  # the column that says what a text is, for task classify
     name: str | None = None  # hf: the data set's name on the hub, or a local folder
     revision: str | None = None
     subset: str | None = None
@@ -103,12 +104,16 @@ class DataSpec(Frozen):
     @model_validator(mode="after")
     def _fits(self) -> Self:
         needed, optional = _SOURCE_FIELDS[self.source]
-        for name in ("path", "documents", "column", "name", "revision", "subset", "part", "cap"):
+        for name in ("path", "documents", "column", "label", "name", "revision", "subset", "part", "cap"):
             given = getattr(self, name) is not None
             if given and name not in needed + optional:
                 raise ValueError(f"{name} does not belong to source {self.source}; remove it or change the source")
             if name in needed and not given:
                 raise ValueError(f"source {self.source} needs {name}")
+        if self.label is not None and self.label == self.column:
+            raise ValueError(f"label and column are both {self.column}; label names the column of the answers")
+        if self.label is not None and self.windows == "random":
+            raise ValueError("windows: random is for a text that is cut into windows; labelled texts are read whole")
         if len(set(self.mask)) < len(self.mask):
             raise ValueError(f"mask names something twice: {', '.join(self.mask)}")
         if abs(sum(self.split) - 1) > 1e-6:
@@ -120,5 +125,5 @@ class DataSpec(Frozen):
     @property
     def prepared(self) -> list[object]:
         """What is done to the text, for its fingerprint; empty where nothing is, as before there was anything."""
-        said = self.model_dump(mode="json", include={"clean", "documents"}, exclude_defaults=True)
+        said = self.model_dump(mode="json", include={"clean", "documents", "label"}, exclude_defaults=True)
         return [said, sorted(self.mask)] if said or self.mask else []

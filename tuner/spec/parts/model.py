@@ -1,5 +1,5 @@
 """ModelSpec: the shape of the GPT and the kinds it is built of; InitSpec: the weights it begins with; CompressSpec:
-what is left of them at the end.
+what is left of them at the end; ClassifySpec: how it answers where it is to say what a text is.
 Fields, what follows from them and what contradicts what; what a kind does stands in train/model/.
 """
 
@@ -115,3 +115,12 @@ class CompressSpec(Frozen):
     sparsity: Annotated[Float, Field(ge=0, lt=1)] = 0.0  # of all matrix entries of the layers the share that is zero
     ramp: Annotated[Float, Field(gt=0, le=0.9)] = 0.5  # share of the budget in which zeros come; the rest recovers
     bits: Bits = 32  # of a weight; embedding and head have 8 at least
+
+
+class ClassifySpec(Frozen):
+    """How a text becomes an answer: from what its last token makes of it, or the mean of what all make of it.
+    ``weights`` balanced: each class weighs in training as if it were as frequent as the others.
+    """
+
+    pool: Literal["last", "mean"] = "last"
+    weights: Literal["none", "balanced"] = "none"

@@ -13,6 +13,29 @@ from pydantic import AfterValidator, Field
 from tuner.spec.errors import short
 from tuner.spec.parts.scalars import Count, Float, Flops, Frozen, Int, Positive, Seconds, Size, Tokens
 
+Metric = Literal[
+    "val_loss",
+    "val_bpb",
+    "val_error",
+    "val_precision_error",
+    "val_recall_error",
+    "val_f1_error",
+    "val_f1_weighted_error",
+]
+
+METRICS: Mapping[str, tuple[Metric, ...]] = {
+    "generate": ("val_loss", "val_bpb"),
+    "classify": (
+        "val_loss",
+        "val_error",
+        "val_precision_error",
+        "val_recall_error",
+        "val_f1_error",
+        "val_f1_weighted_error",
+    ),
+}
+"""trial.task -> what a study may make low: ``val_error`` is 1 - accuracy, and so on, as a search minimises."""
+
 
 def _url(value: str) -> str:
     if not re.match(r"[A-Za-z][A-Za-z0-9+]*://.", value):
@@ -65,7 +88,7 @@ class StudySettings(Frozen):
     totals: TotalSettings | None = None  # beside ``trials``: what comes first ends the study
     stop: StopSettings | None = None  # None: all ``trials`` are run
     milestones: Annotated[Count, Field(le=10_000)] = 10  # reports, pruning and comparison happen only here
-    metric: Literal["val_loss", "val_bpb"] = "val_loss"
+    metric: Metric = "val_loss"
     sampler: Literal["bayes", "tpe", "gp", "random", "cmaes", "grid", "qmc"] = "bayes"
     pruner: Literal["forecast", "hyperband", "asha", "median", "none"] = "forecast"
     prior: Literal["steplaw", "none"] | Mapping[str, tuple[Float, Positive]] = "steplaw"  # the first guess

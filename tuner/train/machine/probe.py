@@ -49,11 +49,12 @@ def settle(
     notes: Path,
     say: Callable[[str], None],
     parts: int | None = None,
+    classes: int = 0,
 ) -> Setting:
     """How the trial's steps are computed here; ``say`` hears why, where anything was ``auto``.
 
     ``steps`` are those of the budget, None where it is in seconds; ``notes`` is the folder of this machine's notes;
-    ``parts`` micro-batches a step where that is settled already.
+    ``parts`` micro-batches a step where that is settled already; ``classes`` are those of a classifier.
 
     Raises:
         torch.OutOfMemoryError: a GPU cannot take the smallest micro-batch that is allowed.
@@ -63,7 +64,7 @@ def settle(
     divisors = micro_batches(spec, vocab, free_bytes(device)) if parts is None else [parts]
     for accumulate in divisors:
         try:
-            times, failure = _times(spec, accumulate, vocab, steps, device, notes)
+            times, failure = _times(spec, accumulate, (vocab, classes), steps, device, notes)
             break
         except torch.OutOfMemoryError:
             if accumulate == divisors[-1]:
@@ -89,9 +90,10 @@ def micro_batches(spec: TrialSpec, vocab: int, free: int) -> list[int]:
 
 
 def _times(
-    spec: TrialSpec, accumulate: int, vocab: int, steps: int | None, device: torch.device, notes: Path
+    spec: TrialSpec, accumulate: int, words: tuple[int, int], steps: int | None, device: torch.device, notes: Path
 ) -> tuple[Times, str]:
     """What is known of the spec's steps once every question is answered; and why compiling failed, if it did."""
+    vocab, classes = words
     note = Note(notes, spec, vocab, accumulate, device)
     untried = device.type == "cuda" and spec.accumulate == "auto"  # there an estimate of memory is no proof
 
@@ -102,7 +104,7 @@ def _times(
     if not ways(times):
         return times, failure
     with note.held() as times:
-        bench = _Bench(spec, accumulate, vocab, device)
+        bench = _Bench(spec, accumulate, vocab, device, classes)
         while asked := ways(times):
             try:
                 bench.compare(asked, times, SHARE * planned(spec, steps, times))
@@ -195,10 +197,12 @@ def _why(spec: TrialSpec, way: Way, accumulate: int, times: Times, failure: str)
 class _Bench:
     """Real training steps of a model like the trial's, on random ids, timed."""
 
-    def __init__(self, spec: TrialSpec, accumulate: int, vocab: int, device: torch.device) -> None:
+    def __init__(self, spec: TrialSpec, accumulate: int, vocab: int, device: torch.device, classes: int) -> None:
         self._accumulate, self._device = accumulate, device
-        self._module: GPTModule | None = GPTModule(spec, vocab, lambda: 0.5).to(device)
+        self._module: GPTModule | None = GPTModule(spec, vocab, lambda: 0.5, classes=classes).to(device)
         self._ids = torch.randint(vocab, (spec.batch, spec.data.context + 1), device=device)
+        if classes:
+            self._ids[:, -1] %= classes
         self._warm: set[Way] = set()
         self._began = time.perf_counter()
 

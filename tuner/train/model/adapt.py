@@ -37,7 +37,9 @@ class Adapter(nn.Module):
 
 
 def adapt(gpt: GPT, init: InitSpec) -> None:
-    """Freeze and adapt as ``init`` says. The embedding, and with it a tied head, lies below the lowest layer."""
+    """Freeze and adapt as ``init`` says. The embedding, and with it a tied head, lies below the lowest layer. What no
+    text model has is learned whole.
+    """
     if init.freeze:
         below = [gpt.tokens, gpt.positions, gpt.smear, *gpt.blocks[: init.freeze]]
         for part in below:
@@ -51,6 +53,8 @@ def adapt(gpt: GPT, init: InitSpec) -> None:
         for matrix in [part for part in chosen.modules() if isinstance(part, nn.Linear)]:
             adapter = Adapter(matrix.weight, rank, init.lora.alpha / rank)
             parametrize.register_parametrization(matrix, "weight", adapter)
+    for name, one in gpt.named_parameters():
+        one.requires_grad_(one.requires_grad or name.startswith(gpt.own))
 
 
 def plain(gpt: GPT) -> dict[str, Tensor]:
@@ -65,8 +69,11 @@ def is_adapter(name: str) -> bool:
 
 
 def adapters(gpt: GPT) -> dict[str, Tensor]:
-    """The adapters by name; empty where there are none."""
-    return {name: one for name, one in gpt.state_dict().items() if is_adapter(name)}
+    """The adapters by name, and beside them what is learned whole; empty where there are none."""
+    state = gpt.state_dict()
+    if not any(map(is_adapter, state)):
+        return {}
+    return {name: one for name, one in state.items() if is_adapter(name) or name.startswith(gpt.own)}
 
 
 def begin_with(gpt: GPT, weights: Mapping[str, Tensor]) -> None:

@@ -250,6 +250,10 @@ class GPT(nn.Module):
         """
         if cache is not None:
             return self._logits(self._read(ids, cache)[:, None])
+        return self._logits(self._trunk(ids))
+
+    def _trunk(self, ids: Tensor) -> Tensor:
+        """ids (B, T) -> what the last block makes of each, (B, T, W)."""
         x = self.tokens(ids)
         if self.positions is not None:
             x = x + self.positions.weight[: ids.shape[1]]
@@ -258,7 +262,7 @@ class GPT(nn.Module):
         x = self.dropout(x)
         for block in self.blocks:
             x = block(x)
-        return self._logits(x)
+        return cast(Tensor, x)
 
     def _read(self, ids: Tensor, cache: Cache) -> Tensor:
         """ids (B, T) into the cache -> what the last block makes of the last of them, (B, W)."""
@@ -291,9 +295,24 @@ class GPT(nn.Module):
             logits = self.spec.softcap * torch.tanh(logits / self.spec.softcap)
         return logits
 
+    def asked(self, batch: Tensor) -> tuple[Tensor, Tensor]:
+        """What is read in a training batch and what is right: of ids (B, T + 1) the targets are one place on; inputs
+        and targets (B, 2, T) are told apart.
+        """
+        return (batch[:, 0], batch[:, 1]) if batch.ndim == 3 else (batch[:, :-1], batch[:, 1:])
+
+    @property
+    def own(self) -> tuple[str, ...]:
+        """What no text model has: names of parts that are learned anew, also where only adapters are."""
+        return ()
+
     def loss(self, ids: Tensor, targets: Tensor, reduction: str = "mean") -> Tensor:
         """Cross entropy in nats, always in fp32: ids and targets (B, T) -> a scalar (mean or sum over tokens)."""
-        logits = self(ids).float().reshape(-1, self.vocab)
+        return self.loss_of(self(ids), targets, reduction)
+
+    def loss_of(self, logits: Tensor, targets: Tensor, reduction: str = "mean") -> Tensor:
+        """As ``loss``, of logits (B, T, vocabulary) that are known."""
+        logits = logits.float().reshape(-1, logits.shape[-1])
         return F.cross_entropy(logits, targets.reshape(-1), reduction=reduction)
 
     def losses(self, ids: Tensor, targets: Tensor, z_loss: float, smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
@@ -308,7 +327,7 @@ class GPT(nn.Module):
 
     def losses_of(self, logits: Tensor, targets: Tensor, z_loss: float, smoothing: float) -> tuple[Tensor, Tensor]:
         """As ``losses``, of logits (B, T, vocabulary) that are known."""
-        logits = logits.reshape(-1, self.vocab)
+        logits = logits.reshape(-1, logits.shape[-1])
         loss = minimised = F.cross_entropy(logits.detach() if smoothing else logits, targets.reshape(-1))
         if smoothing:
             minimised = F.cross_entropy(logits, targets.reshape(-1), label_smoothing=smoothing)

@@ -18,6 +18,7 @@ from tuner.spec.trial import TrialSpec
 from tuner.train.machine import shards
 from tuner.train.machine.ranks import ALONE, Ranks
 from tuner.train.model.adapt import adapt, adapters, begin_with, plain
+from tuner.train.model.classify import build_gpt
 from tuner.train.model.gpt import GPT
 from tuner.train.model.optim import build_optimizers, rate_factor, set_rates
 from tuner.train.model.slim.bits import pack, unpack
@@ -72,10 +73,11 @@ class GPTModule(nn.Module):
         progress: Callable[[], float],
         ranks: Ranks = ALONE,
         device: torch.device = CPU,
+        classes: int = 0,
     ) -> None:
         super().__init__()
         self.spec, self.ranks, self.backward = spec, ranks, _backward
-        self.gpt = GPT(spec.model, vocab, spec.data.context).to(device)
+        self.gpt = build_gpt(spec, vocab, classes).to(device)
         adapt(self.gpt, spec.init)
         if spec.strategy == "fsdp" and ranks.size > 1:  # before there are optimizers: those keep the shares
             shards.share_out(self.gpt, self.gpt.blocks, device, ranks.size)
@@ -119,12 +121,10 @@ class GPTModule(nn.Module):
         return contextlib.nullcontext()
 
     def training_step(self, batch: Tensor, batch_index: int = 0) -> None:
-        """batch: token ids (B, T + 1), the targets one place on; or inputs and targets (B, 2, T). One step, whatever
-        the accumulation.
-        """
+        """batch: what ``GPT.asked`` takes apart. One step, whatever the accumulation."""
         optim, parts = self.spec.optim, self.setting.accumulate
         for part, ids in enumerate(batch.chunk(parts), 1):
-            read, said = (ids[:, 0], ids[:, 1]) if ids.ndim == 3 else (ids[:, :-1], ids[:, 1:])
+            read, said = self.gpt.asked(ids)
             with self._autocast():
                 loss, entropy = self._losses(read, said, optim.z_loss, optim.label_smoothing)
             if ids.ndim == 3:  # where nothing is asked the target is below 0; each place counts the same in every part
@@ -151,8 +151,15 @@ class GPTModule(nn.Module):
         return mean
 
     @torch.no_grad()
-    def evaluate(self, windows: Iterable[tuple[Any, Any]], each: Callable[[], None] = lambda: None) -> float:
-        """Mean loss in nats a token over (inputs, targets) batches of ids (B, T); ``each`` is called after a batch."""
+    def evaluate(
+        self,
+        windows: Iterable[tuple[Any, Any]],
+        each: Callable[[], None] = lambda: None,
+        heard: Callable[[Tensor, Tensor], None] = lambda logits, targets: None,
+    ) -> float:
+        """Mean loss in nats a target over batches of inputs (B, T) and targets; ``each`` is called after a batch,
+        ``heard`` with its logits and targets.
+        """
         self.gpt.eval()
         total, count = torch.zeros((), dtype=torch.float64, device=self.device), 0
         try:
@@ -161,10 +168,12 @@ class GPTModule(nn.Module):
                 y = self.ranks.part(torch.from_numpy(targets)).to(self.device)
                 if len(y):
                     with self._autocast():
-                        total += self.gpt.loss(x, y, reduction="sum")
+                        logits = self.gpt(x)
+                        total += self.gpt.loss_of(logits, y, reduction="sum")
+                    heard(logits, y)
                 elif shards.is_shared(self.gpt):  # fewer windows than ranks: the others need its share of the weights
                     with self._autocast():
-                        self.gpt.loss(torch.from_numpy(inputs[:1]).to(self.device), y.new_zeros(1, targets.shape[1]))
+                        self.gpt.loss(torch.from_numpy(inputs[:1]).to(self.device), y.new_zeros(1, *targets.shape[1:]))
                 count += targets.size
                 each()
         finally:

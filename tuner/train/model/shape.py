@@ -26,8 +26,10 @@ class Shape:
     heads: int
 
 
-def shape(model: ModelSpec, vocab: int, context: int) -> Shape:
-    """Count a model. FLOPs a token are ``6 N + 12 L H Q T`` (PaLM, arXiv 2204.02311, appendix B)."""
+def shape(model: ModelSpec, vocab: int, context: int, classes: int = 0) -> Shape:
+    """Count a model. FLOPs a token are ``6 N + 12 L H Q T`` (PaLM, arXiv 2204.02311, appendix B). A classifier's head,
+    over ``classes``, answers once for each text and is left out of them.
+    """
     w, hidden, rows = model.width, model.hidden_size, padded(vocab, model)
     mlp = (3 if model.activation == "swiglu" else 2) * w * hidden
     heads, groups = model.head_count * model.head_size, model.kv_head_count * model.head_size
@@ -39,9 +41,10 @@ def shape(model: ModelSpec, vocab: int, context: int) -> Shape:
         vectors += model.depth * (2 * w + heads + 2 * groups + inner)
         vectors += (2 * model.depth + 1) * w if model.norm == "layer" else 0
     embeddings = rows * w + (context * w if model.positions == "learned" else 0)
-    matmul = blocks + head
+    matmul = blocks if classes else blocks + head
+    top = classes * (w + 1) if classes else head if model.head == "untied" else 0
     return Shape(
-        parameters=blocks + vectors + embeddings + (head if model.head == "untied" else 0),
+        parameters=blocks + vectors + embeddings + top,
         matmul_parameters=matmul,
         flops_per_token=6 * matmul + 12 * model.depth * heads * context,
         heads=model.head_count,

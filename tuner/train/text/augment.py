@@ -31,20 +31,41 @@ class Augmented:
         self._windows, self._spec, self._seed = windows, spec, seed
 
     def batch(self, step: int, size: int) -> Batch:
-        ids, spec = self._windows.batch(step, size), self._spec
+        ids = self._windows.batch(step, size)
         inputs, targets = ids[:, :-1].copy(), ids[:, 1:].copy()
-        rng = np.random.default_rng((self._seed, _DRAW, step))
-        if spec.mask:
-            masked = rng.random(inputs.shape) < spec.mask
-            inputs[masked] = rng.choice(ids.reshape(-1), size=int(masked.sum()))
-        for rate, span in ((spec.swap, 2), (spec.shuffle, SPAN)):
-            if rate and inputs.shape[1] >= span:
-                _mix(inputs, targets, rate, span, rng)
-        if spec.delete:
-            inputs, targets = _without(inputs, targets, rng.random(inputs.shape) < spec.delete)
+        inputs, targets = disturbed(inputs, targets, ids.reshape(-1), self._spec, (self._seed, step))
         silent = (targets == IGNORED).all(1)  # a mean over nothing would be no number
         inputs[silent], targets[silent] = ids[silent, :-1], ids[silent, 1:]
         return np.stack([inputs, targets], axis=1)
+
+
+def disturbed(
+    inputs: Batch,
+    targets: Batch,
+    words: NDArray[np.int64],
+    spec: AugmentSpec,
+    key: tuple[int, int],
+    pad: int | None = None,
+) -> tuple[Batch, Batch]:
+    """Inputs and targets (rows, context), changed in place where they can be, as ``spec`` has it and ``key``, seed and
+    step, decides; ``words`` are the tokens that masks are drawn from. Inputs below 0 stand for nothing, and ``pad``,
+    where there is one, for what was deleted.
+    """
+    seed, step = key
+    rng = np.random.default_rng((seed, _DRAW, step))
+    if spec.mask:
+        masked = (rng.random(inputs.shape) < spec.mask) & (inputs >= 0)
+        inputs[masked] = rng.choice(words, size=int(masked.sum()))
+    for rate, span in ((spec.swap, 2), (spec.shuffle, SPAN)):
+        if rate and inputs.shape[1] >= span:
+            _mix(inputs, targets, rate, span, rng)
+    if spec.delete:
+        gone = rng.random(inputs.shape) < spec.delete
+        left = ((inputs >= 0) & ~gone).sum(1, keepdims=True)
+        inputs, targets = _without(inputs, targets, gone)
+        if pad is not None:
+            inputs[np.arange(inputs.shape[1]) >= left] = pad
+    return inputs, targets
 
 
 def _mix(inputs: Batch, targets: Batch, rate: float, span: int, rng: np.random.Generator) -> None:
@@ -52,7 +73,7 @@ def _mix(inputs: Batch, targets: Batch, rate: float, span: int, rng: np.random.G
     rows, context = inputs.shape
     first = int(rng.integers(context % span + 1))
     runs = inputs[:, first : first + context // span * span].reshape(rows, -1, span)
-    chosen = rng.random(runs.shape[:2]) < rate
+    chosen = (rng.random(runs.shape[:2]) < rate) & (runs >= 0).all(2)
     order = rng.random(runs.shape).argsort(2) if span > 2 else np.broadcast_to([1, 0], runs.shape)
     mixed = np.where(chosen[..., None], np.take_along_axis(runs, order, 2), runs)
     unasked = np.zeros(runs.shape, dtype=bool)

@@ -19,6 +19,7 @@ from tuner.spec.disk import force, seal, sha256
 from tuner.spec.errors import DataError
 from tuner.spec.parts.data import DataSpec
 from tuner.spec.records import Preparing
+from tuner.train.text.labelled.labels import Labels
 from tuner.train.text.prepare.clean import cleaned
 from tuner.train.text.prepare.filters import Judgement, judge
 from tuner.train.text.prepare.watch import Watch
@@ -51,19 +52,23 @@ def build(data: DataSpec, source: Source, root: Path, name: str, progress: Progr
         dtype = "<u2" if tokenizer.vocab <= 2**16 else "<u4"
         watch = Watch(bool(source.documents))
         stream = _told(_texts(data, source, judgement), watch)
-        counts = _write_tokens(stream, source, tokenizer, dtype, temporary, progress)
+        labels = None if data.label is None else Labels()
+        counts = _write_tokens(stream, source, tokenizer, dtype, temporary, progress, labels)
         require_unchanged(source)
         if judgement.dropped and not counts.tokens[0]:
             why = ", ".join(f"{count:,} {reason}" for reason, count in sorted(judgement.why.items()))
             raise DataError(
                 f"data.clean: its filters leave no training document of {source.label} ({why}); loosen them"
             )
-        info = {
+        info: dict[str, Any] = {
             "fingerprint": name,
             "tokenizer_fingerprint": tokenizer.fingerprint,
             "vocab": tokenizer.vocab,
             **asdict(counts),
         }
+        if labels is not None:
+            info["classes"] = labels.classes(str(data.label))
+            labels.write(temporary, info["classes"], counts.tokens)
         paths = sorted(temporary.iterdir())
         meta = {
             "format": FORMAT,
@@ -136,7 +141,13 @@ def training_text(data: DataSpec, source: Source, judgement: Judgement, progress
 
 
 def _write_tokens(
-    stream: Iterator[Piece], source: Source, tokenizer: Tokenizer, dtype: str, folder: Path, progress: Progress
+    stream: Iterator[Piece],
+    source: Source,
+    tokenizer: Tokenizer,
+    dtype: str,
+    folder: Path,
+    progress: Progress,
+    labels: Labels | None,
 ) -> _Counts:
     counts = _Counts([0, 0, 0], [0, 0, 0], [0, 0, 0])
     with (
@@ -147,8 +158,11 @@ def _write_tokens(
         files = (a, b, c)
         for batch in _batches(stream):
             for piece, ids in zip(batch, tokenizer.encode([piece.text for piece in batch]), strict=True):
-                _append(piece, ids, tokenizer.end, dtype, files[piece.part], counts)
+                _append(piece, ids, tokenizer.end, dtype, files[piece.part], counts, labels)
             progress(_step(f"tokenising {source.label}", sum(counts.bytes), source.size))
+        if labels is not None:  # each of its texts stands alone: the last one ends as well
+            for part, file in enumerate(files):
+                _end(tokenizer.end, dtype, file, counts, part)
     if not sum(counts.bytes):
         raise DataError(f"data: {source.label} holds no text: expected at least one document that is not empty")
     return counts
@@ -161,16 +175,24 @@ def _append(
     dtype: str,
     file: BinaryIO,
     counts: _Counts,
+    labels: Labels | None,
 ) -> None:
     part = piece.part
     if piece.opens:
-        if end is not None and counts.documents[part]:
-            file.write(np.array([end], dtype).tobytes())
-            counts.tokens[part] += 1
+        _end(end, dtype, file, counts, part)
         counts.documents[part] += 1
+        if labels is not None:
+            labels.hear(part, counts.tokens[part], str(piece.label))
     file.write(ids.astype(dtype).tobytes())
     counts.tokens[part] += len(ids)
     counts.bytes[part] += piece.size
+
+
+def _end(end: int | None, dtype: str, file: BinaryIO, counts: _Counts, part: int) -> None:
+    """Close the document before, if there was one and the tokenizer has a word for it."""
+    if end is not None and counts.documents[part]:
+        file.write(np.array([end], dtype).tobytes())
+        counts.tokens[part] += 1
 
 
 def _batches(stream: Iterator[Piece]) -> Iterator[list[Piece]]:

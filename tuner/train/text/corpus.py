@@ -22,6 +22,7 @@ from tuner.spec.parts.data import DataSpec
 from tuner.spec.parts.scalars import digest
 from tuner.spec.records import CorpusInfo, Preparing
 from tuner.train.text.build import FORMAT, META, Progress, build, training_text
+from tuner.train.text.labelled.labels import labels_file
 from tuner.train.text.prepare.filters import Judgement
 from tuner.train.text.source import Source, open_source
 from tuner.train.text.split import PARTS, Part
@@ -44,6 +45,13 @@ class Corpus:
         if not count:
             return np.empty(0, self.dtype)
         return np.memmap(Path(self.info.folder) / f"{part}.bin", self.dtype, mode="r", shape=(count,))
+
+    def labels(self, part: Part) -> NDArray[np.int64]:
+        """Of a labelled text, where each document of a part begins and its class, and last where the part ends: shape
+        (documents + 1, 2), memory-mapped read-only.
+        """
+        found: NDArray[np.int64] = np.load(Path(self.info.folder) / labels_file(part), mmap_mode="r")
+        return found
 
     def tokenizer(self) -> Tokenizer:
         """Raises DataError where the saved tokenizer is damaged."""
@@ -130,11 +138,16 @@ def corpus_report(folder: Path) -> dict[str, Any]:
 
 
 def require_context(info: CorpusInfo, data: DataSpec) -> None:
-    """Hold every part with a share above 0 to one window at least.
+    """Hold every part with a share above 0 to one window at least, of a labelled text to one document.
 
     Raises:
-        DataError: one has fewer than ``data.context`` + 1 tokens.
+        DataError: one has fewer than ``data.context`` + 1 tokens, or no document.
     """
+    if data.label is not None:
+        for part, count, share in zip(PARTS, info.documents, data.split, strict=True):
+            if share and not count:
+                raise DataError(f"data: no text is left for the {part} part; give more texts, or another data.split")
+        return
     needed = data.context + 1
     if all(count >= needed for count, share in zip(info.tokens, data.split, strict=True) if share):
         return

@@ -5,13 +5,31 @@ It keeps no position, so resuming needs none; nothing here opens a file.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 Tokens = NDArray[np.unsignedinteger[Any]]
 Batch = NDArray[np.int64]
+
+
+Order = TypeVar("Order")
+
+
+class Epochs(Generic[Order]):
+    """What is drawn for an epoch, as (seed, epoch) decide: drawn again where it is not one of the last two."""
+
+    def __init__(self, seed: int, draw: Callable[[np.random.Generator], Order]) -> None:
+        self._seed, self._draw = seed, draw
+        self._drawn: dict[int, Order] = {}
+
+    def __call__(self, epoch: int) -> Order:
+        if epoch not in self._drawn:
+            while len(self._drawn) > 1:  # two epochs meet in one batch
+                del self._drawn[min(self._drawn)]
+            self._drawn[epoch] = self._draw(np.random.default_rng((self._seed, epoch)))
+        return self._drawn[epoch]
 
 
 class Windows:
@@ -30,27 +48,22 @@ class Windows:
         self.count = max(1, len(tokens) // context - 1)  # windows an epoch: the same at every offset
         self._offsets = min(context, len(tokens) - self.count * context)
         self._views = _views(tokens, context)
-        self._orders: dict[int, tuple[int, NDArray[np.uint32]]] = {}
+        self._orders = Epochs(seed, self._order)
 
     def batch(self, step: int, size: int) -> Batch:
         """Sequences ``step * size`` to ``(step + 1) * size`` as tokens: shape (size, context + 1)."""
         epochs, places = np.divmod(step * size + np.arange(size), self.count)
         starts = np.empty(size, np.int64)
         for epoch in range(int(epochs[0]), int(epochs[-1]) + 1):
-            offset, order = self._order(epoch)
+            offset, order = self._orders(epoch)
             here = epochs == epoch
             starts[here] = offset + order[places[here]].astype(np.int64) * self.context
         sequences: Batch = self._views[starts].astype(np.int64)
         return sequences
 
-    def _order(self, epoch: int) -> tuple[int, NDArray[np.uint32]]:
-        if epoch not in self._orders:
-            while len(self._orders) > 1:  # two epochs meet in one batch; older ones can be drawn again
-                del self._orders[min(self._orders)]
-            draw = np.random.default_rng((self.seed, epoch))
-            offset = int(draw.integers(self._offsets))
-            self._orders[epoch] = offset, draw.permutation(np.arange(self.count, dtype=np.uint32))
-        return self._orders[epoch]
+    def _order(self, draw: np.random.Generator) -> tuple[int, NDArray[np.uint32]]:
+        offset = int(draw.integers(self._offsets))
+        return offset, draw.permutation(np.arange(self.count, dtype=np.uint32))
 
 
 class RandomWindows:

@@ -11,7 +11,7 @@ import logging
 import os
 import sysconfig
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +28,13 @@ _NOT_LIBRARY = {"test", "tests", "idle_test", "site-packages", "dist-packages", 
 
 @dataclass(frozen=True)
 class Document:
-    """One text: ``size`` UTF-8 bytes, known before ``blocks`` (its pieces in order) are read."""
+    """One text: ``size`` UTF-8 bytes, known before ``blocks`` (its pieces in order) are read; what it is, where its
+    source says so.
+    """
 
     size: int
     blocks: Iterable[str]
+    label: str | None = None
 
 
 Documents = Callable[[], Iterator[Document]]
@@ -126,6 +129,7 @@ def _text(data: DataSpec) -> Source:
 
 def _rows(data: DataSpec) -> Source:
     kind, column = data.source, data.column or ""
+    wanted = [column] if data.label is None else [column, data.label]
     files = matches(data.path or "")
     if not any(path.stat().st_size for path in files):
         raise DataError(
@@ -133,7 +137,7 @@ def _rows(data: DataSpec) -> Source:
         )
     if kind == "csv":
         for path in files:
-            _require_column(column, _csv_header(path), path)
+            _require_columns(data, _csv_header(path), path)
     names = [glob.escape(str(path.absolute())) for path in files]
 
     def load() -> Any:
@@ -141,13 +145,13 @@ def _rows(data: DataSpec) -> Source:
 
         options: dict[str, Any] = {"batch_size": _ROWS} if kind == "parquet" else {}
         if kind == "csv":  # every cell as it is written: no guessed numbers, and "NA" is a word
-            as_text = datasets.Features({column: datasets.Value("string")})
-            options = {"usecols": [column], "features": as_text, "na_filter": False, "chunksize": _ROWS}
+            as_text = datasets.Features({name: datasets.Value("string") for name in wanted})
+            options = {"usecols": wanted, "features": as_text, "na_filter": False, "chunksize": _ROWS}
         return datasets.load_dataset(kind, data_files=names, split="train", streaming=True, **options)
 
     def documents() -> Iterator[Document]:
         try:
-            yield from _cells(load, column, data.path or "")
+            yield from _cells(load, data, data.path or "")
         except _LibraryError as error:
             if isinstance(error.__cause__, UnicodeDecodeError):
                 for path in files:  # the library does not say where; a second reading does
@@ -172,10 +176,10 @@ def _hub(data: DataSpec) -> Source:
     def documents() -> Iterator[Document]:
         left = cap
         try:
-            for document in _cells(load, column, f"the data set {name}"):
+            for document in _cells(load, data, f"the data set {name}"):
                 if document.size >= left:
                     text = "".join(document.blocks).encode()[:left].decode(errors="ignore")
-                    yield Document(len(text.encode()), text_blocks(text))
+                    yield replace(document, size=len(text.encode()), blocks=text_blocks(text))
                     return
                 left -= document.size
                 yield document
@@ -244,20 +248,25 @@ class _LibraryError(Exception):
     """What ``datasets`` raised, in one line."""
 
 
-def _cells(load: Callable[[], Any], column: str, place: str) -> Iterator[Document]:
-    """The non-empty cells of one column as documents; the library is asked for a few rows at a time."""
+def _cells(load: Callable[[], Any], data: DataSpec, place: str) -> Iterator[Document]:
+    """The non-empty cells of a column as documents; the library is asked for a few rows at a time."""
     logging.getLogger("datasets").setLevel(logging.CRITICAL)  # it prints what it raises; our sentence carries it
+    column, label, done = data.column or "", data.label, 0
     try:
         rows = load()
         if rows.column_names:
-            _require_column(column, rows.column_names, place)
-            rows = rows.select_columns([column])
+            _require_columns(data, rows.column_names, place)
+            rows = rows.select_columns([column] if label is None else [column, label])
+        names = getattr((rows.features or {}).get(label), "names", None)  # a hub data set numbers its classes
         for number, batch in enumerate(rows.iter(batch_size=_ROWS)):
             if not number:
-                _require_column(column, list(batch), place)
-            for cell in batch.get(column, ()):
+                _require_columns(data, list(batch), place)
+            cells = batch.get(column, ())
+            for row, cell in enumerate(cells, start=done + 1):
                 if text := "" if cell is None else str(cell):
-                    yield Document(len(text.encode()), text_blocks(text))
+                    said = None if label is None else _label(batch[label][row - done - 1], names, label, row, place)
+                    yield Document(len(text.encode()), text_blocks(text), said)
+            done += len(cells)
     except DataError:
         raise
     except Exception as error:  # the library raises a dozen kinds: the network's, pyarrow's, pandas', its own
@@ -265,12 +274,24 @@ def _cells(load: Callable[[], Any], column: str, place: str) -> Iterator[Documen
         raise _LibraryError(f"{type(error).__name__}: {cause}") from error
 
 
-def _require_column(column: str, columns: list[str], place: object) -> None:
-    if column not in columns:
+def _label(value: object, names: list[str] | None, column: str, row: int, place: str) -> str:
+    if names is not None and isinstance(value, int):
+        value = names[value] if 0 <= value < len(names) else None
+    said = "" if value is None else str(value).strip()
+    if not said:
         raise DataError(
-            f"data.column: {place} has no column '{column}'; its columns are: {', '.join(columns)}."
-            f"{nearest(column, columns)}"
+            f"data.label: {place} says nothing in row {row:,} of column '{column}'; every text needs a label"
         )
+    return said
+
+
+def _require_columns(data: DataSpec, columns: list[str], place: object) -> None:
+    for field, column in (("column", data.column), ("label", data.label)):
+        if column is not None and column not in columns:
+            raise DataError(
+                f"data.{field}: {place} has no column '{column}'; its columns are: {', '.join(columns)}."
+                f"{nearest(column, columns)}"
+            )
 
 
 SOURCE: dict[str, Callable[[DataSpec], Source]] = {

@@ -20,12 +20,15 @@ Split = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Piece:
-    """A block of text for ``PARTS[part]``: ``size`` UTF-8 bytes that ``opens`` a document or goes on."""
+    """A block of text for ``PARTS[part]``: ``size`` UTF-8 bytes that ``opens`` a document or goes on; what the document
+    is, where its source says so.
+    """
 
     part: int
     text: str
     size: int
     opens: bool
+    label: str | None = None
 
 
 def pieces(source: Source, split: Split, only: int | None = None) -> Iterator[Piece]:
@@ -52,7 +55,7 @@ def pieces(source: Source, split: Split, only: int | None = None) -> Iterator[Pi
         if only in (None, part):
             opens = True
             for text in document.blocks:
-                yield Piece(part, text, len(text.encode()), opens)
+                yield Piece(part, text, len(text.encode()), opens, document.label)
                 opens = False
 
 

@@ -93,4 +93,5 @@ def _sound(folder: Path) -> bool:
 
 def _described(folder: Path, trained: Trained) -> Ancestor:
     model = trained.spec.model.model_dump()
-    return Ancestor(str(folder), sha256(folder / WEIGHTS), model, trained.spec.data.context, saved_as(folder))
+    context, classes = trained.spec.data.context, trained.classes
+    return Ancestor(str(folder), sha256(folder / WEIGHTS), model, context, saved_as(folder), classes)

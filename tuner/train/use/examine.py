@@ -22,7 +22,7 @@ from tuner.spec.records import Evidence, Weighed
 from tuner.train.checkpoint import WEIGHTS, verify
 from tuner.train.model.slim.prune import sparsity
 from tuner.train.text.corpus import Corpus, open_corpus
-from tuner.train.text.cursor import Tokens
+from tuner.train.text.split import Part
 from tuner.train.use.pace import latency_ms
 from tuner.train.use.trained import Trained, load_checkpoint, load_model
 
@@ -30,6 +30,7 @@ T = TypeVar("T")
 
 SAMPLES = tuple(Sampling(max_tokens=120, seed=seed) for seed in (1, 2, 3))
 TIMED = 64  # tokens whose median time is the latency
+_SHOWN = 300  # characters of a text that a classifier is shown with
 _BLOCK = 2**15  # tokens: two contexts whose common multiple is longer are not compared
 
 
@@ -72,9 +73,9 @@ def examine(checkpoint: Path, corpora: Path, champion: Path | None, test_tokens:
     if corpus is None:
         told.failures["test"] = told.failures["reproduces"]
     else:
-        told.known["val_loss"] = trained.loss(corpus.tokens("val"), trained.spec.data.val_tokens, trained.precision)
+        told.known["val_loss"] = _mean(trained, corpus, "val", trained.spec.data.val_tokens)
         told.known |= told.ask("test", lambda: _test(trained, corpus, champion, test_tokens, told)) or {}
-    told.known |= told.ask("sample", lambda: _written(trained)) or {}
+    told.known |= told.ask("sample", lambda: _shown(trained, corpus)) or {}
     return told.evidence()
 
 
@@ -84,10 +85,10 @@ def weigh(folder: Path, data: DataSpec, corpora: Path) -> Weighed:
     Raises:
         CheckpointError, DataError: it does not load, or the text is not there.
     """
-    trained, tokens = load_model(folder), open_corpus(data, corpora).tokens("val")
+    trained, corpus = load_model(folder), open_corpus(data, corpora)
     weights = trained.gpt.state_dict()
     return Weighed(
-        trained.loss(tokens, data.val_tokens, trained.precision),
+        _mean(trained, corpus, "val", data.val_tokens),
         (folder / WEIGHTS).stat().st_size,
         sum(one.numel() for one in weights.values()),
         latency_ms(trained.gpt),
@@ -96,15 +97,25 @@ def weigh(folder: Path, data: DataSpec, corpora: Path) -> Weighed:
 
 
 def prove(folder: Path) -> None:
-    """Load a plain model folder and generate a little, as its users will.
+    """Load a plain model folder and have it generate or classify a little, as its users will.
 
     Raises:
         TunerError: it cannot be done.
     """
     try:
-        load_model(folder).generate("", Sampling(max_tokens=8))
+        trained = load_model(folder)
+        if trained.classes:
+            trained.classify(["a text"])
+        else:
+            trained.generate("", Sampling(max_tokens=8))
     except (RuntimeError, ValueError, OSError) as error:
-        raise CheckpointError(f"{folder}: does not generate text ({error}).") from error
+        raise CheckpointError(f"{folder}: does not do its work ({error}).") from error
+
+
+def _mean(trained: Trained, corpus: Corpus, part: Part, limit: int | None) -> float:
+    """As a trial has it; NaN where there is not one target."""
+    found = trained.part_losses(corpus, part, limit)
+    return float(found.mean()) if len(found) else math.nan
 
 
 def _corpus(trained: Trained, corpora: Path) -> Corpus:
@@ -135,7 +146,7 @@ def _test(
         )
     other = None if champion is None else told.ask("champion", lambda: _rival(champion, corpus))
     block = trained.spec.data.context
-    if other is not None:
+    if other is not None and not trained.classes:
         common = math.lcm(block, other.spec.data.context)
         if common > _BLOCK or len(tokens) <= common:
             told.failures["champion"] = (
@@ -144,14 +155,15 @@ def _test(
             other = None
         else:
             block = common
-    own = block_losses(trained, tokens, block, limit)
+    own = block_losses(trained, corpus, block, limit)
     answer: dict[str, float | int] = {
         "test_loss": float(own.mean()),
         "test_error": _error(own),
         "test_windows": len(own),
+        **({"test_accuracy": trained.accuracy(corpus, "test", limit)} if trained.classes else {}),
     }
     if other is not None:
-        theirs = block_losses(other, tokens, block, limit)
+        theirs = block_losses(other, corpus, block, limit)
         answer |= {
             "champion_loss": float(theirs.mean()),
             "gain": float((theirs - own).mean()),
@@ -160,11 +172,15 @@ def _test(
     return answer
 
 
-def block_losses(trained: Trained, tokens: Tokens, block: int, limit: int | None) -> NDArray[np.float64]:
-    """Mean loss in nats a token of each block of tokens, each read in windows of the model's own context.
+def block_losses(trained: Trained, corpus: Corpus, block: int, limit: int | None) -> NDArray[np.float64]:
+    """Mean loss in nats a token of each block of the test part, each read in windows of the model's own context; of a
+    classifier the loss of each text.
 
     Blocks are evenly spaced, at least one, of ``limit`` tokens in all; a multiple of the context each.
     """
+    if trained.classes:
+        return trained.part_losses(corpus, "test", None)  # a text is a text, however much of it a model reads
+    tokens = corpus.tokens("test")
     if block == trained.spec.data.context:
         return trained.window_losses(tokens, None if limit is None else max(limit, block))
     whole = (len(tokens) - 1) // block
@@ -178,9 +194,25 @@ def _error(values: NDArray[np.float64]) -> float:
     return float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else math.inf
 
 
-def _written(trained: Trained) -> dict[str, Any]:
+def _shown(trained: Trained, corpus: Corpus | None) -> dict[str, Any]:
+    """What it does, for readers, and how long that takes."""
+    if trained.classes:
+        return {"samples": _labelled(trained, corpus), "latency_ms": latency_ms(trained.gpt)}
     samples = tuple(trained.generate("", sampling) for sampling in SAMPLES)
     return {"samples": samples, "latency_ms": _latency(trained)}
+
+
+def _labelled(trained: Trained, corpus: Corpus | None) -> tuple[str, ...]:
+    """A few texts of the test part with what it takes them for and what they are."""
+    if corpus is None:
+        return ()
+    tokens, labels = corpus.tokens("test"), corpus.labels("test")
+    said = []
+    for number in range(min(len(SAMPLES), len(labels) - 1)):
+        text = trained.tokenizer.decode(tokens[labels[number, 0] : labels[number + 1, 0]])[:_SHOWN]
+        (answer,), truth = trained.classify([text]), corpus.info.classes[labels[number, 1]]
+        said.append(f"{text}\n-> {answer.label} ({answer.probabilities[answer.label]:.0%}); it is {truth}")
+    return tuple(said)
 
 
 def _latency(trained: Trained) -> float:

@@ -21,7 +21,7 @@ from tuner.spec.parts.model import ModelSpec
 from tuner.spec.trial import TrialSpec
 from tuner.train.checkpoint import SPEC, WEIGHTS, read_weights
 from tuner.train.text.tokenizer import LibraryTokenizer, Tokenizer, load_tokenizer
-from tuner.train.use.trained import read_record
+from tuner.train.use.trained import classes_of, read_record
 
 CONFIG = "config.json"
 _INDEX = f"{WEIGHTS}.index.json"
@@ -121,7 +121,9 @@ def write_gpt2(folder: Path, into: Path) -> None:
     Raises:
         CheckpointError: its blocks are no GPT-2's, or it cannot be read.
     """
-    spec, _ = read_record(folder)
+    spec, facts = read_record(folder)
+    if classes_of(facts):
+        raise CheckpointError(f"{folder}: a classifier cannot be written as a GPT-2, which goes on with texts.")
     try:
         ours = {name: one.numpy() for name, one in read_weights(folder / WEIGHTS).items()}
     except (OSError, SafetensorError) as error:

@@ -8,12 +8,16 @@ import json
 import statistics
 import sys
 import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from tuner.spec.parts.model import ModelSpec
 from tuner.spec.parts.sampling import Sampling
+from tuner.train.model.classify import Classifier, build_gpt
 from tuner.train.model.gpt import GPT
 from tuner.train.use.generate import generate
 
@@ -21,20 +25,37 @@ VOCAB = 1024
 
 
 def latency_ms(gpt: GPT, tokens: int = 16) -> float:
-    """Milliseconds a generated token with a cache: the median of ``tokens``, one sequence, one thread, no tokenizer."""
+    """Milliseconds a generated token with a cache: the median of ``tokens``, one sequence, one thread, no tokenizer. Of
+    a classifier, a text as long as its context.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    start = torch.zeros(1, 1, dtype=torch.long, device=gpt.tokens.weight.device)
     times, since = [], time.perf_counter()
     try:
-        for ids in generate(gpt, start, Sampling(max_tokens=tokens + 1, temperature=0)):
-            ids.tolist()  # waits for a GPU
+        for answer in _answers(gpt, tokens + 1):
+            answer.tolist()  # waits for a GPU
             now = time.perf_counter()
             times.append(now - since)
             since = now
     finally:
         torch.set_num_threads(threads)
     return 1000 * statistics.median(times[1:])
+
+
+@torch.inference_mode()
+def _answers(gpt: GPT, count: int) -> Iterator[Tensor]:
+    device = gpt.tokens.weight.device
+    if not isinstance(gpt, Classifier):
+        start = torch.zeros(1, 1, dtype=torch.long, device=device)
+        yield from generate(gpt, start, Sampling(max_tokens=count, temperature=0))
+        return
+    text, learning = torch.zeros(1, gpt.context, dtype=torch.long, device=device), gpt.training
+    gpt.eval()
+    try:
+        for _ in range(count):
+            yield gpt(text)
+    finally:
+        gpt.train(learning)
 
 
 def pace(depth: int, width: int, context: int, tokens: int, pairs: int, threads: int) -> dict[str, Any]:
@@ -53,9 +74,28 @@ def pace(depth: int, width: int, context: int, tokens: int, pairs: int, threads:
     return {"cached": rates[True][1:], "uncached": rates[False][1:], "equal": len(texts) == 1}
 
 
+def paces(folders: Sequence[str], turns: int) -> list[list[float]]:
+    """Milliseconds a generated token of the model in each checkpoint, measured in turns: (folders, ``turns``)."""
+    from tuner.train.checkpoint import WEIGHTS, read_weights
+    from tuner.train.use.trained import classes_of, read_record
+
+    models = []
+    for folder in map(Path, folders):
+        spec, facts = read_record(folder)
+        gpt = build_gpt(spec, facts["vocab"], len(classes_of(facts)))
+        gpt.load_state_dict(read_weights(folder / WEIGHTS))
+        models.append(gpt.eval())
+    found: list[list[float]] = [[] for _ in models]
+    for _ in range(turns):
+        for times, gpt in zip(found, models, strict=True):
+            times.append(latency_ms(gpt))
+    return found
+
+
 def main() -> None:
-    """``python -m tuner.train.use.pace '{"depth": 4, ...}'``: the arguments of ``pace`` as JSON."""
-    print(json.dumps(pace(**json.loads(sys.argv[1]))))
+    """``python -m tuner.train.use.pace '{"depth": 4, ...}'``: the arguments of ``pace``, or of ``paces``, as JSON."""
+    asked = json.loads(sys.argv[1])
+    print(json.dumps(paces(**asked) if "folders" in asked else pace(**asked)))
 
 
 if __name__ == "__main__":

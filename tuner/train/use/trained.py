@@ -8,7 +8,7 @@ import contextlib
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -24,8 +24,12 @@ from tuner.spec.parts.sampling import Sampling
 from tuner.spec.records import Written
 from tuner.spec.trial import TrialSpec
 from tuner.train.checkpoint import MANIFEST, SPEC, WEIGHTS, read_weights, verify, verify_files
+from tuner.train.examples import evaluation
+from tuner.train.model.classify import build_gpt
 from tuner.train.model.gpt import GPT
-from tuner.train.text.cursor import Tokens, evaluation_windows
+from tuner.train.text.corpus import Corpus
+from tuner.train.text.cursor import Batch, Tokens, evaluation_windows
+from tuner.train.text.split import Part
 from tuner.train.text.tokenizer import Tokenizer, load_tokenizer
 from tuner.train.use.generate import generate
 from tuner.train.use.samples import continuations
@@ -33,6 +37,18 @@ from tuner.train.use.words import Words, first_id
 
 Precision = Literal["fp32", "bf16"]
 _SCORED = 2**24  # logits in one batch of evaluation: 64 MiB
+
+
+CLASSES = "classes"
+"""The fact of a classifier that names its classes in their order, as JSON."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a classifier takes a text for, and the probability of each class."""
+
+    label: str
+    probabilities: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -59,12 +75,40 @@ class Trained:
     facts: Mapping[str, Any]
 
     @property
+    def classes(self) -> tuple[str, ...]:
+        """Of a classifier, its classes in their order; empty for a model that goes on with texts."""
+        return classes_of(self.facts)
+
+    def classify(self, texts: Sequence[str]) -> list[Answer]:
+        """What each text is, by its first ``context`` tokens as in training.
+
+        Raises:
+            DataError: the model is no classifier.
+        """
+        if not self.classes:
+            raise DataError("this model goes on with texts and knows no classes; train one with task: classify.")
+        answers, context = [], self.spec.data.context
+        for ids in self.tokenizer.encode([_clean(text) for text in texts]):
+            end = [] if self.tokenizer.end is None else [self.tokenizer.end]
+            row = [*map(int, ids), *end][:context] or [first_id(self.tokenizer)]
+            with torch.inference_mode(), _computing(self.precision):
+                shares = self.gpt(torch.tensor([row])).float().softmax(-1)[0].tolist()
+            known = dict(zip(self.classes, shares, strict=True))
+            answers.append(Answer(max(known, key=known.__getitem__), known))
+        return answers
+
+    @property
     def precision(self) -> Precision:
         """How its trial computed."""
         return "bf16" if self.facts.get("precision") == "bf16" else "fp32"
 
     def stream(self, prompt: str, sampling: Sampling) -> Iterator[str]:
-        """The continuation of ``prompt`` in pieces, each as soon as its characters are whole; ends with the text."""
+        """The continuation of ``prompt`` in pieces, each as soon as its characters are whole; ends with the text.
+
+        Raises:
+            DataError: the model is a classifier.
+        """
+        self._require_words()
         ids = self._ids(prompt)
         words = Words(self.tokenizer, ids)
         for step in generate(self.gpt, torch.tensor([ids]), sampling):
@@ -103,12 +147,13 @@ class Trained:
         """How well ``text`` is foretold, in windows of ``context`` tokens; each token but the first counts once.
 
         Raises:
-            DataError: it has fewer than 2 tokens.
+            DataError: it has fewer than 2 tokens, or the model is a classifier.
         """
+        self._require_words()
         (tokens,) = self.tokenizer.encode([_clean(text)])
         if len(tokens) < 2:
             raise DataError(f"the text to score has {len(tokens)} tokens; expected 2 at least, as the first is given.")
-        total = sum(float(losses.sum()) for losses in self._losses(tokens, None, precision))
+        total = sum(float(losses.sum()) for losses in self._losses(self._windows(tokens, None), precision))
         loss, size = total / (len(tokens) - 1), len(_clean(text).encode())
         return Score(loss, loss / math.log(2) * len(tokens) / size, len(tokens), size)
 
@@ -119,25 +164,46 @@ class Trained:
         ones: the same for every model of this context and tokenizer. Empty where there is no whole one.
         """
         context = self.spec.data.context
-        whole = [rows for rows in self._losses(tokens, limit, precision) if rows.shape[1] == context]
+        whole = [rows for rows in self._losses(self._windows(tokens, limit), precision) if rows.shape[1] == context]
         return torch.cat([rows.mean(1) for rows in whole]).numpy() if whole else np.empty(0, np.float64)
 
-    def loss(self, tokens: Tokens, limit: int | None, precision: Precision = "fp32") -> float:
-        """Mean loss (nats a token) over the windows that a trial evaluates on; NaN where there is not one target."""
-        total, count = 0.0, 0
-        for rows in self._losses(tokens, limit, precision):
-            total, count = total + float(rows.sum()), count + rows.numel()
-        return total / count if count else math.nan
+    def part_losses(self, corpus: Corpus, part: Part, limit: int | None) -> NDArray[np.float64]:
+        """Loss (nats) of each target on a part of a corpus, of at most ``limit`` tokens in all, computed as in
+        training: of each token, or each text that a classifier reads; shape (targets,).
+        """
+        examples = evaluation(corpus, part, self.spec.data, limit, self._at_once)
+        found = [rows.flatten() for rows in self._losses(examples, self.precision)]
+        return torch.cat(found).numpy() if found else np.empty(0, np.float64)
 
-    def _losses(self, tokens: Tokens, limit: int | None, precision: Precision) -> Iterator[Tensor]:
-        """Loss of each target, float64 (windows, tokens), batch by batch."""
-        context = self.spec.data.context
-        size = max(1, min(8192, _SCORED // self.gpt.vocab) // context)
-        for inputs, targets in evaluation_windows(tokens, context, limit, size):
+    def accuracy(self, corpus: Corpus, part: Part, limit: int | None) -> float:
+        """The share of a part's texts whose class a classifier knows, of those ``part_losses`` has."""
+        right, count = 0, 0
+        for inputs, targets in evaluation(corpus, part, self.spec.data, limit, self._at_once):
+            with torch.inference_mode(), _computing(self.precision):
+                said = self.gpt(torch.from_numpy(inputs)).argmax(-1)
+            right, count = right + int((said == torch.from_numpy(targets)).sum()), count + len(targets)
+        return right / count if count else math.nan
+
+    @property
+    def _at_once(self) -> int:
+        return max(1, min(8192, _SCORED // self.gpt.vocab) // self.spec.data.context)
+
+    def _windows(self, tokens: Tokens, limit: int | None) -> Iterator[tuple[Batch, Batch]]:
+        return evaluation_windows(tokens, self.spec.data.context, limit, self._at_once)
+
+    def _losses(self, examples: Iterable[tuple[Batch, NDArray[np.int64]]], precision: Precision) -> Iterator[Tensor]:
+        """Loss of each target, float64, of the targets' shape, batch by batch."""
+        for inputs, targets in examples:
             x, y = torch.from_numpy(inputs), torch.from_numpy(targets)
             with torch.inference_mode(), _computing(precision):
                 losses = self.gpt.loss(x, y, reduction="none").view(y.shape).double()
             yield losses
+
+    def _require_words(self) -> None:
+        if self.classes:
+            raise DataError(
+                "this model is a classifier: it says what a text is, and cannot go on with one or score it."
+            )
 
     def _ids(self, prompt: str) -> list[int]:
         (ids,) = self.tokenizer.encode([_clean(prompt)])
@@ -195,7 +261,7 @@ def _built(folder: Path, spec: TrialSpec, facts: dict[str, Any], tokenizer: Toke
                 "the files do not belong together."
             )
     with torch.random.fork_rng(devices=[]):  # a model is initialised when built, and that draws
-        gpt = GPT(spec.model, tokenizer.vocab, spec.data.context)
+        gpt = build_gpt(spec, tokenizer.vocab, len(classes_of(facts)))
     try:
         gpt.load_state_dict(read_weights(folder / WEIGHTS))
     except (SafetensorError, RuntimeError, OSError) as error:
@@ -216,6 +282,11 @@ def read_record(folder: Path) -> tuple[TrialSpec, dict[str, Any]]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split())[:300]
         raise CheckpointError(f"{folder / SPEC}: expected the spec of a trial and its facts ({reason}).") from error
+
+
+def classes_of(facts: Mapping[str, Any]) -> tuple[str, ...]:
+    """The classes that a trial's facts name; none where it is no classifier's."""
+    return tuple(json.loads(facts.get(CLASSES, "[]")))
 
 
 def _clean(text: str) -> str:

@@ -1,0 +1,399 @@
+"""Classifying: labelled texts and their cursor, the head, what is measured; an interruption changes nothing."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import Counter
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from cases import few
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_adapt import MODEL
+from test_adapt import spec as text_spec
+from test_fit import MILESTONES, assert_same_state, exact, train
+
+from tuner.spec.errors import CheckpointError, DataError
+from tuner.spec.parts.data import AugmentSpec, DataSpec
+from tuner.spec.parts.model import ModelSpec
+from tuner.spec.records import Ancestor, State
+from tuner.spec.trial import TrialSpec
+from tuner.train import checkpoint
+from tuner.train.examples import class_weights, evaluation, training
+from tuner.train.fit import Place
+from tuner.train.model.classify import Classifier, Tally
+from tuner.train.model.gpt import GPT
+from tuner.train.model.shape import shape
+from tuner.train.text.corpus import Corpus, open_corpus
+from tuner.train.text.labelled.documents import PAD, AugmentedDocuments, Documents, evaluation_documents
+from tuner.train.use.adopt import keep
+from tuner.train.use.examine import examine, prove, weigh
+from tuner.train.use.gpt2 import write_gpt2
+from tuner.train.use.trained import Trained, load_checkpoint
+
+CLASSES = ("birds", "fish", "mammals")
+WORDS = {"birds": "wing nest egg fly", "fish": "fin sea scale swim", "mammals": "fur milk run warm"}
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """60 texts of fish, 30 of birds, 15 of mammals, which their words give away."""
+    file, rng = tmp_path_factory.mktemp("table") / "texts.csv", np.random.default_rng(1)
+    rows = [
+        (kind, " ".join(rng.choice(WORDS[kind].split(), size=int(rng.integers(1, 9)))))
+        for kind, count in (("fish", 60), ("birds", 30), ("mammals", 15))
+        for _ in range(count)
+    ]
+    with file.open("w", newline="") as stream:
+        csv.writer(stream).writerows([("kind", "text"), *rows])
+    return file
+
+
+def data(table: Path, **changes: Any) -> dict[str, Any]:
+    base = {"source": "csv", "path": str(table), "column": "text", "label": "kind", "context": 16}
+    return {**base, "tokenizer": {"kind": "byte"}, "split": [0.6, 0.2, 0.2], "overlap": 1.0, **changes}
+
+
+def labelled(table: Path, **changes: Any) -> TrialSpec:
+    base: dict[str, Any] = {
+        "task": "classify",
+        "data": data(table),
+        "model": MODEL,
+        "batch": 8,
+        "budget": "5120 tokens",  # 40 steps
+    }
+    return TrialSpec.model_validate(base | changes)
+
+
+@pytest.fixture
+def corpus(table: Path) -> Corpus:
+    return open_corpus(DataSpec.model_validate(data(table)), table.parent / "corpora")
+
+
+def test_each_text_has_its_label_and_its_end(corpus: Corpus, table: Path) -> None:
+    with table.open() as stream:
+        rows = [(row["text"], row["kind"]) for row in csv.DictReader(stream)]
+    assert corpus.info.classes == CLASSES
+    tokenizer, found = corpus.tokenizer(), []
+    for part in ("train", "val", "test"):
+        tokens, labels = corpus.tokens(part), corpus.labels(part)
+        assert labels[0, 0] == 0
+        assert labels[-1].tolist() == [len(tokens), -1]
+        for (begin, kind), (end, _) in pairwise(labels.tolist()):
+            assert tokens[end - 1] == tokenizer.end
+            found.append((tokenizer.decode(tokens[begin : end - 1]), CLASSES[kind]))
+    assert Counter(found) == Counter(rows)
+
+
+def some(lengths: list[int]) -> tuple[Any, Any]:
+    """Texts of so many tokens; token k of text n is 10 n + k; its class is n modulo 3."""
+    tokens = np.concatenate([10 * n + np.arange(length) for n, length in enumerate(lengths)]).astype(np.uint16)
+    begins = np.cumsum([0, *lengths])
+    return tokens, np.stack([begins, [*(n % 3 for n in range(len(lengths))), -1]], axis=1)
+
+
+lengths = st.lists(st.integers(1, 9), min_size=1, max_size=12)
+
+
+@given(lengths, st.integers(1, 7), st.integers(1, 5), st.integers(0, 99))
+def test_every_text_comes_once_an_epoch(given: list[int], context: int, size: int, seed: int) -> None:
+    tokens, labels = some(given)
+    documents = Documents(tokens, labels, context, seed)
+    rows = np.concatenate([documents.batch(step, size) for step in range(2 * len(given) + 4)])
+    again = Documents(tokens, labels, context, seed)
+    assert all((again.batch(step, size) == rows[step * size : (step + 1) * size]).all() for step in (3, 1, 2))
+    for row in rows:
+        number = row[0] // 10
+        length = min(given[number], context)
+        assert row[:length].tolist() == [10 * number + k for k in range(length)]
+        assert (row[length:-1] == PAD).all()
+        assert row[-1] == number % 3
+    for epoch in range(2 * size):
+        firsts = rows[epoch * len(given) : (epoch + 1) * len(given), 0]
+        assert sorted(firsts // 10) == list(range(len(given)))
+
+
+@given(lengths, st.integers(1, 7), st.integers(1, 5), st.none() | st.integers(1, 60))
+def test_evaluation_reads_each_text_once(given: list[int], context: int, size: int, limit: int | None) -> None:
+    tokens, labels = some(given)
+    batches = list(evaluation_documents(tokens, labels, context, limit, size))
+    seen = [int(row[0]) // 10 for rows, _ in batches for row in rows]
+    wanted = len(given) if limit is None else min(len(given), max(1, limit // context))
+    assert len(seen) == len(set(seen)) == wanted
+    for rows, kinds in batches:
+        assert len(rows) == len(kinds) <= size
+        assert rows.shape[1] == max(min(given[int(row[0]) // 10], context) for row in rows)
+        assert kinds.tolist() == [int(row[0]) // 10 % 3 for row in rows]
+
+
+rates = st.sampled_from([0.0, 0.2, 0.5])
+
+
+@given(lengths, rates, rates, rates, rates, st.integers(0, 99))
+@settings(max_examples=50)
+def test_disturbed_texts_keep_class_and_padding(
+    given: list[int], mask: float, swap: float, shuffle: float, delete: float, seed: int
+) -> None:
+    documents = Documents(*some(given), 8, seed)
+    spec = AugmentSpec(mask=mask, swap=swap, shuffle=shuffle, delete=delete)
+    plain, rows = documents.batch(1, 6), AugmentedDocuments(documents, spec, seed).batch(1, 6)
+    assert (rows[:, -1] == plain[:, -1]).all()
+    before, after = (plain[:, :-1] != PAD).sum(1), (rows[:, :-1] != PAD).sum(1)
+    assert ((after == before) if not delete else (after >= 1) & (after <= before)).all()
+    assert all((row[:count] != PAD).all() for row, count in zip(rows, after, strict=True))
+    if not mask and not delete:
+        assert (np.sort(rows[:, :-1]) == np.sort(plain[:, :-1])).all()
+
+
+@pytest.mark.parametrize("pool", ["last", "mean"])
+@pytest.mark.parametrize("positions", ["rotary", "learned"])
+def test_what_stands_after_a_text_changes_nothing(pool: str, positions: str) -> None:
+    torch.manual_seed(1)
+    model = ModelSpec(depth=2, width=16, positions=positions, zero_init=False)
+    gpt = Classifier(model, 50, 12, 3, pool).eval()
+    text = torch.randint(50, (1, 5))
+    padded = torch.cat([torch.cat([text, torch.full((1, 7), PAD)], 1), torch.randint(50, (1, 12))])
+    assert torch.allclose(gpt(text), gpt(padded)[:1], atol=1e-6)
+    assert not torch.allclose(gpt(text), gpt(text[:, :4]), atol=1e-3)
+
+
+@pytest.mark.parametrize("head", ["tied", "untied"])
+def test_its_parameters_are_those_foretold(head: str) -> None:
+    model = ModelSpec(depth=2, width=16, head=head)
+    gpt = Classifier(model, 50, 12, 3)
+    assert sum(one.numel() for one in gpt.parameters()) == shape(model, 50, 12, 3).parameters
+
+
+def test_a_trial_learns_what_texts_are(table: Path, place: Any, corpus: Corpus) -> None:
+    outcome, link = train(labelled(table), place("a"))
+    assert outcome.state is State.COMPLETE
+    first, last = (row for row in link.rows if row.milestone in (1, MILESTONES))
+    assert last.metrics["val_loss"] < first.metrics["val_loss"] < 1.2
+    assert last.metrics["val_accuracy"] > 0.9
+    assert last.metrics["val_error"] == pytest.approx(1 - last.metrics["val_accuracy"])
+    assert np.array(last.confusion).sum() == corpus.info.documents[1] == 21
+    assert np.array(last.confusion).sum(1).tolist() == np.bincount(corpus.labels("val")[:-1, 1]).tolist()
+    assert {"val_f1/0 birds", "val_f1/1 fish", "val_f1/2 mammals"} <= last.metrics.keys()
+    assert json.loads(str(link.facts[0].facts["classes"])) == list(CLASSES)
+    assert not last.samples
+    assert last.metrics["latency_ms"] > 0
+
+
+def test_the_metrics_are_those_of_the_textbook() -> None:
+    tally = Tally(("a", "b/c", "never"), torch.device("cpu"))
+    truth, said = [0] * 6 + [1] * 4, [0, 0, 0, 0, 1, 1, 1, 1, 1, 0]
+    for begin in (0, 4):
+        part = slice(begin, begin + 6 if begin else 4)
+        tally.hear(torch.eye(3)[said[part]], torch.tensor(truth[part]))
+    metrics, confusion = tally.reckon()
+    assert confusion == ((4, 2, 0), (1, 3, 0), (0, 0, 0))
+    a, b = 2 * 4 / (6 + 5), 2 * 3 / (4 + 5)
+    told = {"val_accuracy": 0.7, "val_error": 0.3, "val_f1": (a + b) / 2, "val_f1_weighted": 0.6 * a + 0.4 * b}
+    told |= {"val_precision": (4 / 5 + 3 / 5) / 2, "val_recall": (4 / 6 + 3 / 4) / 2, "val_f1/1 b_c": b}
+    assert {name: metrics[name] for name in told} == pytest.approx(told)
+    assert metrics["val_recall_error"] == pytest.approx(1 - metrics["val_recall"])
+
+
+CHANGES: list[dict[str, Any]] = [
+    {},
+    {"classify": {"pool": "mean", "weights": "balanced"}, "accumulate": 2},
+    {"optim": {"label_smoothing": 0.1, "z_loss": 1e-4}, "compress": {"sparsity": 0.4, "bits": 8}},
+]
+
+
+@pytest.mark.parametrize("changes", few(*CHANGES, mark=pytest.mark.long), ids=str)
+def test_an_interrupted_one_ends_bit_identical(table: Path, place: Any, changes: dict[str, Any]) -> None:
+    trial = labelled(table, data=data(table, augment={"mask": 0.1, "delete": 0.1}), **changes)
+    _, whole = train(trial, place("whole"))
+    _, first = train(trial, place("cut"), interrupt_after=17)
+    outcome, second = train(trial, place("cut"))
+    assert outcome.state is State.COMPLETE
+    assert_same_state(place("whole"), place("cut"))
+    assert exact(first.rows + second.rows) == exact(whole.rows)
+    assert second.rows[-1].confusion == whole.rows[-1].confusion
+
+
+def test_balanced_classes_weigh_alike(corpus: Corpus) -> None:
+    weights, counts = class_weights(corpus), np.bincount(corpus.labels("train")[:-1, 1])
+    assert np.ptp(weights * counts) == pytest.approx(0)
+    assert (weights * counts).sum() == pytest.approx(counts.sum())
+    torch.manual_seed(1)
+    gpt = Classifier(ModelSpec(depth=1, width=16), 257, 16, 3).eval()
+    rows = torch.from_numpy(training(corpus, DataSpec.model_validate(data(Path())), 1).batch(0, 8))
+    ids, said = gpt.asked(rows)
+    plain, loss = gpt.losses(ids, said, 0.0)
+    assert plain is loss
+    gpt.weights = torch.tensor(weights)
+    weighed, again = gpt.losses(ids, said, 0.0)
+    each = torch.nn.functional.cross_entropy(gpt(ids), said, reduction="none").detach()
+    assert torch.equal(again, loss)
+    assert weighed.item() == pytest.approx(float((each * gpt.weights[said]).mean()), rel=1e-6)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory, text_file: Path, table: Path) -> dict[str, Ancestor]:
+    """A text model and a classifier, kept."""
+    root = tmp_path_factory.mktemp("models")
+    found = {}
+    for name, trial in (("text", text_spec(text_file, data=_bytes(text_file))), ("classifier", labelled(table))):
+        place = Place(root / name, table.parent / "corpora", threads=1)
+        train(trial, place)
+        found[name] = keep(checkpoint.sound(place.folder)[0].folder, place.corpora, root / "models")
+    return found
+
+
+def _bytes(text_file: Path) -> dict[str, Any]:
+    return {"source": "text", "path": str(text_file), "tokenizer": {"kind": "byte"}, "context": 16}
+
+
+def descended(table: Path, ancestor: Ancestor, init: dict[str, Any] | None = None, **changes: Any) -> TrialSpec:
+    told = {"source": "x", "sha256": ancestor.sha256, "folder": ancestor.folder, **(init or {})}
+    return labelled(table, init=told, **changes)
+
+
+@pytest.mark.parametrize("init", few({"freeze": 1}, {}, {"lora": {"rank": 2}}, mark=pytest.mark.long), ids=str)
+def test_it_begins_with_a_trunk(table: Path, place: Any, models: dict[str, Ancestor], init: dict[str, Any]) -> None:
+    """The head is its own, and learned even where only adapters are; an interruption changes nothing of it."""
+    trial = descended(table, models["text"], init)
+    _, whole = train(trial, place("whole"))
+    weights = checkpoint.sound(place("whole").folder)[0].weights()
+    before = checkpoint.read_weights(Path(models["text"].folder) / checkpoint.WEIGHTS)
+    assert weights["head.weight"].shape == (3, 16)
+    assert weights.keys() == before.keys() | {"head.bias"}
+    if init:
+        assert torch.equal(weights["tokens.weight"], before["tokens.weight"])
+    assert not torch.equal(weights["blocks.1.mlp.up.weight"], before["blocks.1.mlp.up.weight"])
+    _, first = train(trial, place("cut"), interrupt_after=17)
+    _, second = train(trial, place("cut"))
+    assert_same_state(place("whole"), place("cut"))
+    assert exact(first.rows + second.rows) == exact(whole.rows)
+
+
+def test_a_classifier_of_the_same_classes_keeps_its_head(
+    table: Path, place: Any, models: dict[str, Ancestor], tmp_path: Path
+) -> None:
+    _, link = train(descended(table, models["classifier"], budget="512 tokens"), place("on"))
+    assert link.rows[-1].metrics["val_accuracy"] > 0.9
+    other = tmp_path / "other.csv"
+    other.write_text(table.read_text().replace("mammals", "beasts"))
+    _, link = train(descended(other, models["classifier"], budget="512 tokens"), place("anew"))
+    assert link.rows[0].metrics["train_loss"] > 0.8
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory: pytest.TempPathFactory, table: Path) -> tuple[Place, Path, float]:
+    """Where a trial ran, its checkpoint, and the loss that it recorded."""
+    place = Place(tmp_path_factory.mktemp("ended") / "trial", table.parent / "corpora", threads=1)
+    _, link = train(labelled(table), place)
+    saved = checkpoint.sound(place.folder)[0]
+    return place, saved.folder, link.milestones[MILESTONES]
+
+
+@pytest.fixture
+def trained(ended: tuple[Place, Path, float]) -> Trained:
+    return load_checkpoint(ended[1], ended[0].corpora)
+
+
+def test_its_checkpoint_says_what_texts_are(ended: Any, trained: Trained, corpus: Corpus) -> None:
+    assert trained.part_losses(corpus, "val", None).mean() == pytest.approx(ended[2], rel=1e-5)
+    answers = trained.classify(["wing egg wing fly", "sea fin", "milk", ""])
+    assert [one.label for one in answers[:3]] == list(CLASSES)
+    assert all(sum(one.probabilities.values()) == pytest.approx(1) for one in answers)
+    ((rows, kinds),) = evaluation(corpus, "val", trained.spec.data, None, 100)
+    with torch.no_grad():
+        logits = trained.gpt(torch.from_numpy(rows))
+    assert trained.accuracy(corpus, "val", None) == float((logits.argmax(-1).numpy() == kinds).mean())
+
+
+def test_it_is_examined_as_what_it_is(ended: Any, corpus: Corpus) -> None:
+    place, folder, loss = ended
+    seen = examine(folder, place.corpora, None, None)
+    assert not seen.failures
+    assert seen.val_loss == pytest.approx(loss, rel=1e-5)
+    assert seen.recorded == loss
+    assert seen.test_windows == corpus.info.documents[2]
+    assert 0.9 < (seen.test_accuracy or 0) <= 1
+    assert len(seen.samples) == 3
+    assert all("it is " in text for text in seen.samples)
+
+
+def test_it_is_packaged_and_compared(ended: Any, models: dict[str, Ancestor], table: Path) -> None:
+    place, folder, _ = ended
+    package = Path(models["classifier"].folder)
+    prove(package)
+    seen = examine(folder, place.corpora, package, None)
+    assert seen.gain == pytest.approx(0, abs=1e-6)
+    weighed = weigh(package, DataSpec.model_validate(data(table)), place.corpora)
+    assert weighed.loss == pytest.approx(seen.val_loss, rel=1e-5)
+
+
+def test_what_it_cannot_do_is_a_sentence(trained: Trained, models: dict[str, Ancestor], tmp_path: Path) -> None:
+    from tuner.spec.parts.sampling import Sampling
+
+    with pytest.raises(DataError, match="is a classifier"):
+        trained.generate("a", Sampling())
+    with pytest.raises(DataError, match="is a classifier"):
+        trained.score("a text")
+    with pytest.raises(CheckpointError, match="a classifier cannot be written as a GPT-2"):
+        write_gpt2(Path(models["classifier"].folder), tmp_path)
+    words = Trained(GPT(ModelSpec(depth=1, width=16), 257, 8), trained.tokenizer, TrialSpec(), {})
+    with pytest.raises(DataError, match="knows no classes"):
+        words.classify(["a"])
+
+
+Write = Callable[[str], Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    def written(text: str) -> Path:
+        file = tmp_path / "t.csv"
+        file.write_text(text)
+        return file
+
+    return written
+
+
+def test_wrong_tables_are_sentences(write: Write, tmp_path: Path) -> None:
+    def opened(text: str, **changes: Any) -> None:
+        open_corpus(DataSpec.model_validate(data(write(text), **changes)), tmp_path / "corpora")
+
+    with pytest.raises(DataError, match=r"data.label: .* has no column 'kind'; its columns are: text, knd. Did you"):
+        opened("text,knd\na,b\n")
+    with pytest.raises(DataError, match=r"says nothing in row 2 of column 'kind'"):
+        opened("text,kind\na,b\nb,\n")
+    with pytest.raises(DataError, match=r"all training texts are b by column 'kind'; expected two classes"):
+        opened("text,kind\n" + "a,b\n" * 9)
+    with pytest.raises(DataError, match=r"1,100 different values; expected at most 1,000"):
+        opened("text,kind\n" + "".join(f"a,{n}\n" for n in range(1100)))
+    with pytest.raises(DataError, match=r"no text is left for the test part"):
+        opened("text,kind\na,b\na,b\nb,c\n", split=[0.5, 0.45, 0.05])
+
+
+@pytest.mark.parametrize("kind", ["json", "parquet", "hf"])
+def test_other_sources_have_labels_too(kind: str, tmp_path: Path) -> None:
+    """Also numbers, truth values, and classes that a data set numbers itself."""
+    import datasets
+
+    features = datasets.Features({"text": datasets.Value("string"), "kind": datasets.ClassLabel(names=["no", "yes"])})
+    rows = {"text": [f"text {n}" for n in range(20)], "kind": [n % 2 for n in range(20)]}
+    told: dict[str, Any] = {"source": kind, "path": str(tmp_path / f"t.{kind}")}
+    match kind:
+        case "json":
+            datasets.Dataset.from_dict(rows).to_json(told["path"])
+        case "parquet":
+            datasets.Dataset.from_dict({**rows, "kind": [bool(n) for n in rows["kind"]]}).to_parquet(told["path"])
+        case "hf":
+            (tmp_path / "set").mkdir()
+            datasets.Dataset.from_dict(rows, features=features).to_parquet(tmp_path / "set" / "train.parquet")
+            told = {"source": "hf", "name": str(tmp_path / "set"), "path": None}
+    built = open_corpus(DataSpec.model_validate(data(tmp_path, **told)), tmp_path / "corpora")
+    assert built.info.classes == {"json": ("0", "1"), "parquet": ("False", "True"), "hf": ("no", "yes")}[kind]
+    assert built.info.documents == (12, 4, 4)

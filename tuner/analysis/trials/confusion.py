@@ -1,0 +1,53 @@
+"""What a classifier took for what: the confusion matrix of a trial's last milestone, and how it did on each class.
+Reads the spool in the study's folder; how it is drawn is the app's business.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from tuner.analysis.trials.curves import measured
+from tuner.search.history import StudyRecord
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """At a ``milestone``. ``pairs``: ``truth``, ``said``, ``count``, ``share`` of the truth's texts; ``classes``: a row
+    each with ``class``, ``texts``, ``precision``, ``recall``, ``f1``, NaN where nothing was said or there.
+    """
+
+    milestone: int
+    pairs: pd.DataFrame
+    classes: pd.DataFrame
+
+
+def confusion(record: StudyRecord, number: int, folder: Path) -> Confusion | None:
+    """Of a trial's last milestone; None where it is no classifier, or its spool is not below ``folder`` (``runs``).
+
+    Raises:
+        StoreError: the study has no such trial.
+    """
+    names = json.loads(str(record.find(number).facts.get("classes", "[]")))
+    rows = [row for row in measured(record, number, folder) if row.confusion]
+    if not rows or len(rows[-1].confusion) != len(names):
+        return None
+    matrix = np.array(rows[-1].confusion, dtype=np.float64)
+    there, said, right = matrix.sum(1), matrix.sum(0), matrix.diagonal()
+    with np.errstate(invalid="ignore"):
+        shares = matrix / there[:, None]
+        precision, recall, f1 = right / said, right / there, 2 * right / (there + said)
+    pairs = pd.DataFrame(
+        {
+            "truth": np.repeat(names, len(names)),
+            "said": np.tile(names, len(names)),
+            "count": matrix.astype(np.int64).ravel(),
+            "share": shares.ravel(),
+        }
+    )
+    each = {"class": names, "texts": there.astype(np.int64), "precision": precision, "recall": recall, "f1": f1}
+    return Confusion(rows[-1].milestone or 0, pairs, pd.DataFrame(each))

@@ -1,0 +1,46 @@
+"""What a trial learns from and what it is judged by: windows of a text, or labelled texts, as its data has it.
+The one place that knows there are two kinds; both are pure functions of seed and step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tuner.spec.parts.data import AugmentSpec, DataSpec
+from tuner.train.text.augment import Augmented
+from tuner.train.text.corpus import Corpus
+from tuner.train.text.cursor import WINDOWS, Batch, Windowed, evaluation_windows
+from tuner.train.text.labelled.documents import AugmentedDocuments, Documents, evaluation_documents
+from tuner.train.text.split import Part
+
+
+def training(corpus: Corpus, data: DataSpec, seed: int) -> Windowed:
+    """The batches of a trial: shape (size, context + 1), or (size, 2, context) where windows are disturbed."""
+    tokens, disturbed = corpus.tokens("train"), data.augment != AugmentSpec()
+    if data.label is None:
+        windows = WINDOWS[data.windows](tokens, data.context, seed)
+        return Augmented(windows, data.augment, seed) if disturbed else windows
+    documents = Documents(tokens, corpus.labels("train"), data.context, seed)
+    return AugmentedDocuments(documents, data.augment, seed) if disturbed else documents
+
+
+def evaluation(
+    corpus: Corpus, part: Part, data: DataSpec, limit: int | None, size: int
+) -> Iterator[tuple[Batch, NDArray[np.int64]]]:
+    """Inputs (at most ``size``, tokens) and what is right: the next tokens, of the same shape, or the classes
+    (at most ``size``,). At most about ``limit`` tokens in all.
+    """
+    if data.label is None:
+        return evaluation_windows(corpus.tokens(part), data.context, limit, size)
+    return evaluation_documents(corpus.tokens(part), corpus.labels(part), data.context, limit, size)
+
+
+def class_weights(corpus: Corpus) -> list[float]:
+    """What each class weighs so that all weigh alike, a text 1 in the mean; a class without a training text 1."""
+    labels = corpus.labels("train")[:-1, 1]
+    counts = np.bincount(labels, minlength=len(corpus.info.classes))
+    present = np.count_nonzero(counts)
+    return [len(labels) / (present * int(count)) if count else 1.0 for count in counts]

@@ -1,0 +1,83 @@
+"""The cursor over labelled texts: which of them make batch k, which evaluate a part; each is read from its beginning.
+It keeps no position, so resuming needs none; nothing here opens a file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tuner.spec.parts.data import AugmentSpec
+from tuner.train.text.augment import disturbed
+from tuner.train.text.cursor import Batch, Epochs, Tokens
+
+PAD = -1
+"""What stands after a text that is shorter than the context."""
+
+Labels = NDArray[np.int64]
+"""As labels.py writes them: (texts + 1, 2)."""
+
+
+class Documents:
+    """Training texts, each once an epoch, in an order that (seed, epoch) decides: batches of shape (size, context + 1),
+    the first ``context`` tokens of a text, ``PAD`` after them, and last its class.
+
+    Raises:
+        ValueError: there is no text.
+    """
+
+    def __init__(self, tokens: Tokens, labels: Labels, context: int, seed: int) -> None:
+        self._tokens, self._labels, self._context = tokens, labels, context
+        self.count = len(labels) - 1
+        if self.count < 1:
+            raise ValueError("expected at least one text, got none")
+        self._orders = Epochs(seed, lambda draw: draw.permutation(np.arange(self.count, dtype=np.uint32)))
+
+    def batch(self, step: int, size: int) -> Batch:
+        """Texts ``step * size`` to ``(step + 1) * size``."""
+        epochs, places = np.divmod(step * size + np.arange(size), self.count)
+        chosen = np.empty(size, np.int64)
+        for epoch in range(int(epochs[0]), int(epochs[-1]) + 1):
+            here = epochs == epoch
+            chosen[here] = self._orders(epoch)[places[here]]
+        return _read(self._tokens, self._labels, chosen, self._context)
+
+
+class AugmentedDocuments:
+    """The texts of a cursor, disturbed as ``spec`` has it (EDA, arXiv 1901.11196); what they are stays."""
+
+    def __init__(self, documents: Documents, spec: AugmentSpec, seed: int) -> None:
+        self._documents, self._spec, self._seed = documents, spec, seed
+
+    def batch(self, step: int, size: int) -> Batch:
+        rows = self._documents.batch(step, size)
+        inputs, nothing = rows[:, :-1].copy(), np.zeros_like(rows[:, :-1])
+        inputs, _ = disturbed(inputs, nothing, inputs[inputs != PAD], self._spec, (self._seed, step), PAD)
+        emptied = (inputs == PAD).all(1)
+        inputs[emptied] = rows[emptied, :-1]
+        return np.concatenate([inputs, rows[:, -1:]], axis=1)
+
+
+def evaluation_documents(
+    tokens: Tokens, labels: Labels, context: int, limit: int | None, size: int
+) -> Iterator[tuple[Batch, NDArray[np.int64]]]:
+    """Inputs (at most ``size``, tokens of the longest) and classes (at most ``size``,), the same at every call: all
+    texts, or evenly spaced ones, at least one, whose contexts are ``limit`` tokens.
+    """
+    count = len(labels) - 1
+    wanted = count if limit is None else min(count, max(1, limit // context))
+    chosen = np.arange(wanted) * count // max(wanted, 1)
+    for first in range(0, wanted, size):
+        rows = _read(tokens, labels, chosen[first : first + size], context)
+        longest = max(1, int((rows[:, :-1] != PAD).sum(1).max()))
+        yield rows[:, :longest], rows[:, -1]
+
+
+def _read(tokens: Tokens, labels: Labels, chosen: NDArray[np.int64], context: int) -> Batch:
+    rows = np.full((len(chosen), context + 1), PAD, np.int64)
+    for row, begin, end, said in zip(rows, labels[chosen, 0], labels[chosen + 1, 0], labels[chosen, 1], strict=True):
+        text = tokens[begin : min(end, begin + context)]
+        row[: len(text)], row[-1] = text, said
+    return rows
