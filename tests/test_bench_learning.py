@@ -33,3 +33,12 @@ def test_going_on_and_students_are_told(text_file: Path) -> None:
     assert ended.exit_code == 0, ended.output
     for name in ("going on from it", "fresh", "going on, for a fifth in all", "its layers, and taught by it"):
         assert f"  {name} " in ended.output
+
+
+@pytest.mark.slow
+def test_what_a_trunk_is_worth_is_told() -> None:
+    words = ["--labels", "40", "--more", "4k tokens", *SMALL[:4], "--budget", "10k tokens", "--seeds", "1"]
+    ended = CliRunner().invoke(app, ["bench", "classify", *words])
+    assert ended.exit_code == 0, ended.output
+    for name in ("always the most frequent package", "begun from trunk, 1 of its rates", "begun from nothing, 0.3"):
+        assert name in ended.output

@@ -137,7 +137,7 @@ def _story(snapshot: Snapshot, trial: Any, row: Any) -> None:
             ("Tokens", _si(row["tokens"]), f"{_si(row['steps'])} steps"),
             ("Training time", "–" if pd.isna(row["seconds"]) else duration(float(row["seconds"])), _speed(row)),
             ("Compute", _si(row["flops"], "FLOP"), f"precision {trial.facts.get('precision', 'unknown')}"),
-            ("Parameters", _si(row["parameters"]), plain(str(trial.facts.get("device_kind", "")))),
+            ("Parameters", _si(row["parameters"]), str(trial.facts.get("device_kind", ""))),
             ("Generalization gap", _gap(trial.facts.get("generalization_gap")), "above training loss"),
         ]
     )

@@ -14,6 +14,7 @@ NOT_OURS = ("react-aria", "<span title=", "brush_brush")
 AGES = re.compile(r"\d+ (s|min)( \d+ s)? ago|\bnow\b")
 
 
+@pytest.mark.long
 def test_a_new_best_arrives_while_a_row_is_picked_and_every_action_still_names_the_old_id(
     look: Look, server: str, make: Make
 ) -> None:

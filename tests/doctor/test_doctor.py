@@ -15,9 +15,11 @@ from hurting import RUNS, SMALL, URL, Ask, files, flip, keep, store, told
 
 from tuner.doctor import visit
 from tuner.doctor.command import run_doctor
+from tuner.run.folder import kept_model, pin
 from tuner.search.store.lock import study_lock
 from tuner.spec.disk import hold
 from tuner.spec.errors import StoreError
+from tuner.spec.parts.model import InitSpec
 
 
 def test_a_sound_study_is_called_so_and_left_alone(small: Path) -> None:
@@ -42,6 +44,18 @@ def test_without_a_store_it_says_so(tmp_path: Path, ask: Ask) -> None:
 def test_a_url_that_is_none_is_a_mistake(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="not a database URL"):
         run_doctor("nonsense", RUNS, (), fix=False, as_json=False)
+
+
+def test_a_kept_model_that_no_study_begins_with_is_told(small: Path, ask: Ask) -> None:
+    sha256 = "0123456789abcdef" * 4
+    kept = kept_model(RUNS, sha256)
+    kept.mkdir(parents=True)
+    (kept / "model.safetensors").write_bytes(b"x" * 5_000_000)
+    code, said = ask()
+    assert code == 1
+    assert f"{kept}: a model of 5.0 MB, kept for a study to begin with, and no study here does; remove it." in said
+    pin(SMALL, InitSpec(source="base", sha256=sha256))
+    assert ask()[0] == 0
 
 
 def test_a_damaged_store_is_found_and_nothing_is_mended_on_its_word(small: Path, ask: Ask) -> None:

@@ -26,6 +26,7 @@ from tuner.tracking.audit import runs_of
 from tuner.tracking.store import connect
 
 
+@pytest.mark.long
 def test_what_mlflow_lacks_is_mirrored(small: Path, ask: Ask) -> None:
     for path in SMALL.glob("*/spool.cursor"):
         path.unlink()
@@ -39,6 +40,7 @@ def test_what_mlflow_lacks_is_mirrored(small: Path, ask: Ask) -> None:
     assert {one.id: one.metrics for one in runs_of("small", URI)} == points
 
 
+@pytest.mark.long
 def test_a_lost_mlflow_is_filled_again(small: Path, ask: Ask) -> None:
     Path("mlflow.db").unlink()
     code, said = ask()
@@ -67,6 +69,7 @@ def test_a_study_mirrored_later_has_its_runs_named(small: Path, ask: Ask) -> Non
     assert next(one.trial for one in runs_of("small", URI) if one.id == named) == "small/1"
 
 
+@pytest.mark.long
 def test_sync_has_the_runs_named_too_in_the_study_whose_folder_it_is(small: Path, ask: Ask) -> None:
     unname()
     store("UPDATE study_user_attributes SET value_json = ? WHERE key = 'id'", '"another"')
@@ -80,6 +83,7 @@ def test_sync_has_the_runs_named_too_in_the_study_whose_folder_it_is(small: Path
     assert not Path("nowhere.db").exists()
 
 
+@pytest.mark.long
 def test_trials_of_another_study_are_that_ones_matter(small: Path, ask: Ask) -> None:
     text = (small / "small.yaml").read_text().replace("name: small", "name: again")
     spec, storage = parse(text.replace("sampler: grid", "sampler: random")), open_storage(URL)
@@ -91,6 +95,7 @@ def test_trials_of_another_study_are_that_ones_matter(small: Path, ask: Ask) -> 
     assert "study again: 3 trials ended, 0 checkpoints; sound" in said
 
 
+@pytest.mark.long
 def test_a_study_whose_driver_died_at_once_is_told_how_to_go_on(small: Path, ask: Ask) -> None:
     open_storage(URL).create_new_study([StudyDirection.MINIMIZE], "early")
     code, said = ask("early")
@@ -98,6 +103,7 @@ def test_a_study_whose_driver_died_at_once_is_told_how_to_go_on(small: Path, ask
     assert "its driver died before it had noted what the study is; its command goes on" in said
 
 
+@pytest.mark.long
 def test_runs_that_tell_another_story_are_named_and_left(small: Path, ask: Ask) -> None:
     chosen = {one.trial: one for one in runs_of("small", URI)}
     client = connect(URI)
@@ -117,6 +123,7 @@ def test_runs_that_tell_another_story_are_named_and_left(small: Path, ask: Ask) 
     assert len([one for one in runs_of("small", URI) if not one.deleted]) == 4
 
 
+@pytest.mark.long
 def test_a_store_that_is_away_is_one_sentence(small: Path, ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://user:secret@127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
@@ -130,6 +137,7 @@ def test_a_store_that_is_away_is_one_sentence(small: Path, ask: Ask, monkeypatch
     assert "not mirrored" in said
 
 
+@pytest.mark.long
 def test_the_ledger_is_held_against_the_registry_and_its_seals(small: Path, ask: Ask) -> None:
     ledger, client = Ledger(URL), connect(URI)
     ledger.write(entry(Stage.BEGUN, None))

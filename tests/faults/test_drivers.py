@@ -74,7 +74,7 @@ def compare(kills: int, together: bool, text: str, tmp_path: Path, database: Pat
 def test_a_driver_killed_with_all_its_workers_loses_and_doubles_nothing(
     tmp_path: Path, database: Path, text_file: Path
 ) -> None:
-    compare(1, True, yaml(text_file), tmp_path, database)
+    compare(1, True, yaml(text_file, trials=2), tmp_path, database)
 
 
 @pytest.mark.faults

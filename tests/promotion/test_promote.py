@@ -39,6 +39,7 @@ def worst(folder: Path) -> int:
     return int(max(listed, key=lambda trial: trial["value"])["number"])
 
 
+@pytest.mark.long
 def test_a_dry_run_judges_and_writes_nothing(done: Path) -> None:
     ended = run(done, *TUNER, "promote", "small", str(worst(done)), "--dry-run")
     assert ended.returncode == 0, ended.stderr
@@ -48,6 +49,7 @@ def test_a_dry_run_judges_and_writes_nothing(done: Path) -> None:
     assert not list((done / "runs" / "small").glob("*/promoted"))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -125,6 +127,7 @@ def test_a_candidate_within_noise_is_a_tie(crowned: Path) -> None:
     assert "closed gates: better" in " ".join(ended.stderr.split())
 
 
+@pytest.mark.long
 def test_a_flipped_byte_is_refused_even_with_an_override(crowned: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(crowned, tmp_path / "copy", symlinks=True))
     number = worst(folder)

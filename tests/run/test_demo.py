@@ -47,6 +47,7 @@ def test_it_fills_the_pages_and_says_what_it_is(record: StudyRecord) -> None:
     assert all(text.startswith("(simulated)") for row in spool.rows for text in row.samples)
 
 
+@pytest.mark.long
 def test_it_is_the_same_every_time_and_making_it_twice_changes_nothing(tmp_path: Path, record: StudyRecord) -> None:
     make_demo(URL, RUNS)
     assert read_study(open_storage(URL), NAME) == record

@@ -10,7 +10,6 @@ from typing import Any
 
 import psutil
 import pytest
-from cases import few
 
 from tuner.run.hands.link import Exhausted, TrialJob
 from tuner.run.hands.local import LocalWorkers, plan_slots
@@ -138,7 +137,8 @@ def test_an_interrupted_trial_goes_on_to_the_same_bits(text_file: Path, tmp_path
     assert rest.losses[-1] == whole.losses[-1]
 
 
-@pytest.mark.parametrize("rank", few(1, 0, mark=pytest.mark.long))
+@pytest.mark.long
+@pytest.mark.parametrize("rank", [1, 0])
 def test_one_process_killed_ends_the_trial_as_killed(text_file: Path, tmp_path: Path, rank: int) -> None:
     def act(hands: LocalWorkers, row: Measurement) -> Verdict:
         os.kill(hands._running[0].members[rank].process.pid or 0, signal.SIGKILL)

@@ -13,7 +13,6 @@ from typing import Any
 
 import psutil
 import pytest
-from cases import few
 from commands import TUNER, run
 from study_helpers import Hook, drive, record, results, yaml
 
@@ -172,6 +171,7 @@ def worker_of(driver: Driver) -> int:
     raise AssertionError("nobody trains")
 
 
+@pytest.mark.long
 def test_a_node_that_does_not_see_the_folder_is_a_sentence(
     cluster: Any, node: Callable[[], Any], text_file: Path, tmp_path: Path
 ) -> None:
@@ -182,13 +182,15 @@ def test_a_node_that_does_not_see_the_folder_is_a_sentence(
             driver.run()
 
 
+@pytest.mark.long
 def test_what_no_node_has_room_for_is_a_sentence(cluster: Any, node: Callable[[], Any]) -> None:
     node()
     with pytest.raises(TunerError, match=r"no node of the Ray cluster has 64 CPUs, 0 GPUs for a trial.*it has \d CPUs"):
         RayWorkers(cluster.address, 1, None, ResourceSettings(cpus=64), Place(Path.cwd()))
 
 
-@pytest.mark.parametrize("address", few("ray://127.0.0.1:1", "127.0.0.1:1", "somewhere", mark=pytest.mark.long))
+@pytest.mark.long
+@pytest.mark.parametrize("address", ["ray://127.0.0.1:1", "127.0.0.1:1", "somewhere"])
 def test_a_cluster_that_is_not_there_is_a_sentence(text_file: Path, tmp_path: Path, address: str) -> None:
     (tmp_path / "small.yaml").write_text(yaml(text_file))
     ended = run(tmp_path, *TUNER, "study", "small.yaml", "--ray", address)

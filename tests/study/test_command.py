@@ -13,7 +13,6 @@ import time
 from pathlib import Path
 
 import pytest
-from cases import few
 from commands import STUDY, TUNER, ready, run
 
 
@@ -315,7 +314,13 @@ class Cut:
         self.code, self.seconds = process.wait(), time.monotonic() - began
 
 
-@pytest.fixture(scope="module", params=few(signal.SIGINT, signal.SIGKILL, signal.SIGHUP))
+SIGNALS = [
+    pytest.param(signal.SIGINT, marks=pytest.mark.long),
+    *(pytest.param(number, marks=pytest.mark.faults) for number in (signal.SIGKILL, signal.SIGHUP)),
+]
+
+
+@pytest.fixture(scope="module", params=SIGNALS)
 def cut(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, text_file: Path) -> Cut:
     return Cut(tmp_path_factory.mktemp("cut"), text_file, request.param)
 

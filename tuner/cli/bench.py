@@ -103,22 +103,19 @@ def bench_compress(
 
 @bench.command("classify")
 def bench_classify(
-    text: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="a play: 'NAME:', then what is said")],
-    classes: Annotated[int, typer.Option(min=2, help="speakers to tell apart")] = 10,
-    labelled: Annotated[
-        int, typer.Option(min=20, help="speeches with their speaker, half of them to learn from")
-    ] = 1000,
+    classes: Annotated[int, typer.Option(min=2, help="packages of the standard library to tell apart")] = 10,
+    labels: Annotated[int, typer.Option(min=20, help="docstrings whose package is told")] = 200,
     depth: Annotated[int, typer.Option(min=1)] = 4,
     width: Annotated[int, typer.Option(min=8)] = 128,
     budget: Annotated[str, typer.Option(help="of the trunk")] = "3M tokens",
-    more: Annotated[str, typer.Option(help="of a classifier")] = "500k tokens",
+    more: Annotated[str, typer.Option(help="of a classifier")] = "200k tokens",
     seeds: Annotated[int, typer.Option(min=1, help="trials of each kind")] = 3,
 ) -> None:
-    """A classifier whose trunk has read other texts against the same one begun from nothing: who says it in a play?"""
+    """Classifiers whose trunk has read unlabelled source against the same ones begun from nothing; few labels."""
     from tuner.bench.learning.classify import compare_trunks
 
     with errors_as_sentences():
-        compare_trunks(text.absolute(), classes, labelled, depth, width, (budget, more), seeds)
+        compare_trunks(classes, labels, depth, width, (budget, more), seeds)
 
 
 @bench.command("shapes")

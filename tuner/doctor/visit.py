@@ -71,7 +71,7 @@ class Visit:
             return
         for name in dict.fromkeys(names or known):
             yield self._study(opened, name)
-        if not names and (orphans := self._orphans(opened)):
+        if not names and (orphans := [*self._orphans(opened), *folder.models(self.runs)]):
             yield Chapter(f"folder {self.runs}", left=tuple(orphans))
         yield from self._models(opened, names, known)
         if self._away:

@@ -1,5 +1,5 @@
-"""The folder of a study, ``runs/<study>``: whose it is, and where each trial's files are.
-Names and one small record; checkpoints are written in train/, spools in tracking/.
+"""The folder of a study, ``runs/<study>``: whose it is, where each trial's files are, which models trials begin with.
+Names and small records; checkpoints are written in train/, spools in tracking/.
 """
 
 from __future__ import annotations
@@ -10,9 +10,14 @@ from typing import Any
 
 from tuner.spec.disk import note, seal, unseal
 from tuner.spec.errors import StoreError
+from tuner.spec.parts.model import InitSpec
 from tuner.spec.records import Origin
+from tuner.train.machine.capacity import read_note, write_note
 
-RECORD, CHECKPOINTS = "study.json", "checkpoints"
+RECORD, CHECKPOINTS, PINS = "study.json", "checkpoints", "init.json"
+
+MODELS = ".models"
+"""The folder of the models that trials begin with, beside the corpora, each named by the sha256 of its weights."""
 
 
 def trial_folder(study: Path, number: int) -> Path:
@@ -63,6 +68,25 @@ def tracking_of(folder: Path) -> str | None:
 def is_mirrored(folder: Path) -> bool:
     """Whether MLflow is to hear of this study: of a simulated one it never does."""
     return _record(folder).get("tracking", "unknown") is not None
+
+
+def pins(folder: Path) -> dict[str, str]:
+    """Which weights the models that a study's trials begin with were when it began: source -> sha256."""
+    try:
+        return read_note(folder / PINS)
+    except (OSError, ValueError):
+        return {}
+
+
+def pin(folder: Path, init: InitSpec) -> None:
+    """Remember in the study's folder which weights the source meant when it began: a champion may have a successor."""
+    if init.source is not None and (known := pins(folder)).get(init.source) != init.sha256:
+        write_note(folder / PINS, {**known, init.source: init.sha256})
+
+
+def kept_model(runs: Path, sha256: str) -> Path:
+    """Where the model with these weights is kept."""
+    return runs / MODELS / sha256[:16]
 
 
 def read_record(folder: Path) -> dict[str, Any]:

@@ -134,11 +134,11 @@ class CorpusInfo:
 
 @dataclass(frozen=True)
 class Weighed:
-    """What a model is and takes: nats a token on the validation text, the bytes of its file, milliseconds a generated
-    token, and the share of zeros in its layers.
+    """What a model is and takes: its ``metrics`` on the validation part, by the names a study knows them by, the bytes
+    of its file, milliseconds a generated token, and the share of zeros in its layers.
     """
 
-    loss: float
+    metrics: Mapping[str, float]
     bytes: int
     parameters: int
     latency_ms: float

@@ -103,7 +103,7 @@ class TrialSpec(Frozen):
             raise ValueError("optim.distil.weight is above 0, and there is no teacher; name one as init.source")
         if self.init.take == "nothing" and not self.optim.distil.weight:
             raise ValueError("init.take is nothing and optim.distil.weight 0, so init.source would change nothing")
-        smaller = self.compress.sparsity > 0 or self.compress.bits < 32
+        smaller = self.compress.smaller
         if smaller and self.init.lora.rank is not None:
             raise ValueError("compress beside init.lora is not supported; compress what the adapters made of the model")
         if smaller and self.early_stop is not None:

@@ -119,7 +119,7 @@ def run_study(
     from tuner.search.store.url import storage_url
     from tuner.spec.load import load
     from tuner.study.plan import make_plan
-    from tuner.study.prepare import ancestry, pin, prepare_data
+    from tuner.study.prepare import ancestry, prepare_data
     from tuner.study.show.preview import print_plan
     from tuner.tracking.store import location
 
@@ -130,7 +130,7 @@ def run_study(
     if dry_run:
         return 0
 
-    from tuner.run.folder import claim
+    from tuner.run.folder import claim, pin
     from tuner.search.asktell import Search
     from tuner.search.store.lock import study_lock
     from tuner.search.store.storage import open_storage
@@ -143,7 +143,7 @@ def run_study(
         opened = open_storage(url, create=True)
         search = Search(spec, opened)
         claim(folder, search.origin, uri)
-        pin(RUNS, spec)
+        pin(folder, spec.trial.init)
         if not search.left:
             return _already_complete(console, spec, search, folder, uri)
         screen = Screen(spec, console, 0, None)

@@ -38,12 +38,12 @@ def fork_study(yaml: Path, overrides: list[str], storage: str | None, old: str, 
     Raises:
         TunerError: the file, the text or the store is no good, or the study has trials already.
     """
-    from tuner.run.folder import claim
+    from tuner.run.folder import claim, pin
     from tuner.search.store.lock import study_lock
     from tuner.search.store.storage import open_storage
     from tuner.search.store.url import storage_url
     from tuner.spec.load import load
-    from tuner.study.prepare import ancestry, pin, prepare_data
+    from tuner.study.prepare import ancestry, prepare_data
     from tuner.study.show.screen import Screen
     from tuner.tracking.store import location
 
@@ -56,7 +56,7 @@ def fork_study(yaml: Path, overrides: list[str], storage: str | None, old: str, 
         if search.begun:
             raise StoreError(f"study '{spec.name}' has trials already; give the new study a name of its own.")
         claim(runs / spec.name, search.origin, location(spec.study.tracking))
-        pin(runs, spec)
+        pin(runs / spec.name, spec.trial.init)
         info = prepare_data(spec, runs / ".corpora", Screen(spec, console, 0, None))
         search.hold_text(info.fingerprint)
         begin_with(console, spec, opened, old, info.fingerprint)

@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 from tuner.analysis import words
+from tuner.run.folder import MODELS, kept_model, pins
 from tuner.run.hands.link import DataJob, KeepJob
 from tuner.run.hands.local import devices, warm_up
 from tuner.run.hands.once import call
@@ -18,12 +19,8 @@ from tuner.spec.load import Ancestry
 from tuner.spec.records import Ancestor, CorpusInfo, Preparing
 from tuner.spec.study import StudySpec
 from tuner.study.show.screen import Screen
-from tuner.train.machine.capacity import read_note, write_note
 from tuner.train.text.corpus import corpus_report
 from tuner.train.text.prepare.watch import require_apart
-
-MODELS = ".models"
-"""The folder of the models that trials begin with, beside the corpora, each under the sha256 of its weights."""
 
 
 def ancestry(runs: Path, storage: str | None, keep: bool = True) -> Ancestry:
@@ -38,9 +35,9 @@ def ancestry(runs: Path, storage: str | None, keep: bool = True) -> Ancestry:
         from tuner.tracking.store import location
 
         init, models, corpora = spec.trial.init, runs / MODELS, runs / ".corpora"
-        known = init.sha256 or _pins(runs, spec.name).get(str(init.source))
-        if known is not None and (models / known[:16]).is_dir():
-            answer = call(KeepJob(models / known[:16], corpora, models))
+        known = init.sha256 or pins(runs / spec.name).get(str(init.source))
+        if known is not None and (kept := kept_model(runs, known)).is_dir():
+            answer = call(KeepJob(kept, corpora, models))
             if isinstance(answer, Ancestor):  # else it is damaged: fetched again
                 return answer
         store, registry = storage_url(storage, spec.study.storage), Registry(location(spec.study.tracking))
@@ -52,28 +49,6 @@ def ancestry(runs: Path, storage: str | None, keep: bool = True) -> Ancestry:
         return answer
 
     return find
-
-
-def pin(runs: Path, spec: StudySpec) -> None:
-    """Remember in the study's own folder which weights ``trial.init.source`` meant when it began: a champion may have a
-    successor.
-    """
-    init = spec.trial.init
-    if init.source is None or (pins := _pins(runs, spec.name)).get(init.source) == init.sha256:
-        return
-    write_note(_pin_file(runs, spec.name), {**pins, init.source: init.sha256})
-
-
-def _pins(runs: Path, study: str) -> dict[str, str]:
-    """Source -> sha256 of its weights."""
-    try:
-        return read_note(_pin_file(runs, study))
-    except (OSError, ValueError):
-        return {}
-
-
-def _pin_file(runs: Path, study: str) -> Path:
-    return runs / study / "init.json"
 
 
 def _scratch() -> Path:

@@ -4,12 +4,14 @@ The one place that knows there are two kinds; both are pure functions of seed an
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tuner.spec.parts.data import AugmentSpec, DataSpec
+from tuner.spec.records import CorpusInfo
 from tuner.train.text.augment import Augmented
 from tuner.train.text.corpus import Corpus
 from tuner.train.text.cursor import WINDOWS, Batch, Windowed, evaluation_windows
@@ -36,6 +38,11 @@ def evaluation(
     if data.label is None:
         return evaluation_windows(corpus.tokens(part), data.context, limit, size)
     return evaluation_documents(corpus.tokens(part), corpus.labels(part), data.context, limit, size)
+
+
+def bits_per_byte(loss: float, info: CorpusInfo) -> float:
+    """Of a loss in nats a token on the validation part."""
+    return loss / math.log(2) * info.tokens[1] / info.bytes[1]
 
 
 def class_weights(corpus: Corpus) -> list[float]:

@@ -16,10 +16,9 @@ import lightning as L
 from lightning.pytorch.callbacks import Callback
 from torch.nn.utils import parametrize
 
-from tuner.spec.parts.model import CompressSpec
 from tuner.spec.records import Measurement, Outcome, Preparing, Started, State, Verdict
 from tuner.train import checkpoint
-from tuner.train.examples import evaluation
+from tuner.train.examples import bits_per_byte, evaluation
 from tuner.train.machine.capacity import Capacity, TooLargeError
 from tuner.train.machine.device import peak_memory_mb
 from tuner.train.machine.ranks import Ranks
@@ -71,17 +70,12 @@ class Life(Callback):
         self.samples, self.capacity, self._fits = samples, capacity, False
         self.record = {"trial": module.spec.as_data(), "facts": facts}
         info = corpus.info
-        self.tokens_per_byte = info.tokens[1] / info.bytes[1]
         self.past = Past(len(info.classes) or info.vocab)
         self.confusion: tuple[tuple[int, ...], ...] = ()
         self.ranks: Ranks = module.ranks
         self.outcome: Outcome | None = None
         self.last: checkpoint.Saved | None = None
         self.best: checkpoint.Saved | None = None
-
-    @property
-    def _shrinking(self) -> bool:
-        return self.module.spec.compress != CompressSpec()
 
     def resume(self, sound: Sequence[checkpoint.Saved]) -> None:
         """Go on from the newest of the trial's checkpoints.
@@ -137,7 +131,11 @@ class Life(Callback):
             self.link.report(self._measured(metrics, None))
             return
         try:
-            with self.module.packed() if self.meter.done and self._shrinking else contextlib.nullcontext():
+            with (
+                self.module.packed()
+                if self.meter.done and self.module.spec.compress.smaller
+                else contextlib.nullcontext()
+            ):
                 metrics |= self._validate()
         except _Interrupted:
             self.link.report(self._measured(metrics, None))
@@ -236,7 +234,7 @@ class Life(Callback):
         loss = self.module.evaluate(examples, each)
         return {
             "val_loss": loss,
-            "val_bpb": loss / math.log(2) * self.tokens_per_byte,
+            "val_bpb": bits_per_byte(loss, self.corpus.info),
             "val_perplexity": math.exp(min(loss, 700.0)),
         }
 
@@ -270,7 +268,9 @@ class Life(Callback):
         to be smaller, the newest: an earlier one is not small yet.
         """
         loss = _own_loss(saved)
-        if loss is not None and (self.best is None or self._shrinking or loss <= (_own_loss(self.best) or math.inf)):
+        if loss is not None and (
+            self.best is None or self.module.spec.compress.smaller or loss <= (_own_loss(self.best) or math.inf)
+        ):
             self.best = saved
 
 

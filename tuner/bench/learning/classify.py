@@ -1,14 +1,16 @@
-"""What a trunk that has read other texts is worth to a classifier: which speaker of a play says it, against the same
-model begun from nothing. Studies of the platform by its own command, as a user runs them; nothing here knows torch.
+"""What a trunk that has read unlabelled text is worth to a classifier with few labels: which part of the standard
+library a docstring belongs to. Studies of the platform by its own command, as a user runs them.
 """
 
 from __future__ import annotations
 
+import ast
 import csv
 import random
-import re
 import statistics
+import sysconfig
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 from tuner.bench.lab import workplace
@@ -16,53 +18,82 @@ from tuner.bench.learning.descend import MILESTONES, study
 from tuner.search.history import StudyRecord
 from tuner.spec.errors import SpecError
 
-RATES = (1.0, 0.3, 0.1)
+RATES = (1.0, 0.3)
 """Of the recipe's learning rates: each way has the one that suits it."""
 
-_SPEECH = re.compile(r"^([A-Z][A-Za-z' ]+):\n(.+?)(?=\n\n|\Z)", re.MULTILINE | re.DOTALL)
+JUDGED = 9
+"""Docstrings to judge by for each one to learn from: there are few labels, and the scatter of the answer is small."""
+
+_SHORTEST = 40
+_LEFT_OUT = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__"}
 
 
-def compare_trunks(
-    text: Path, classes: int, labelled: int, depth: int, width: int, budgets: tuple[str, str], seeds: int
-) -> None:
-    """Print the share of validation texts that is known, mean of ``seeds`` with its deviation, of classifiers of the
-    ``classes`` speakers who say most in ``text``, with ``labelled`` speeches, half of them to learn from: begun from
-    nothing, and with a trunk that was trained for the first budget on the words of all other speeches. The second
+def compare_trunks(classes: int, labels: int, depth: int, width: int, budgets: tuple[str, str], seeds: int) -> None:
+    """Print the share of validation docstrings whose package is known, mean of ``seeds`` with its deviation, of
+    classifiers of the ``classes`` packages and modules with the most, ``labels`` docstrings to learn from: begun from
+    nothing, and with a trunk trained for the first budget on the library's source without any docstring. The second
     budget is a classifier's.
 
     Raises:
-        SpecError: the text is no play, or has too few speeches.
+        SpecError: there are too few docstrings.
         TunerError: a study does not end.
     """
-    speeches = _SPEECH.findall(text.read_text(encoding="utf-8"))
-    known = {name for name, _ in Counter(name for name, _ in speeches).most_common(classes)}
-    random.Random(1).shuffle(speeches)
-    chosen = [one for one in speeches if one[0] in known][:labelled]
-    if len(known) < classes or len(chosen) < labelled:
-        raise SpecError(f"{text}: expected {labelled} speeches ('NAME:', then what is said) of {classes} speakers.")
-    rest = [said for name, said in speeches if (name, said) not in set(chosen)]
+    docstrings, code = dict[str, str](), list[str]()
+    for module, told, rest in _library():
+        docstrings |= {text: docstrings.get(text, module) for text in told}
+        code.append(rest)
+    known = {name for name, _ in Counter(docstrings.values()).most_common(classes)}
+    rows = [(module, text) for text, module in docstrings.items() if module in known]
+    random.Random(1).shuffle(rows)
+    rows = rows[: labels * (1 + JUDGED)]
+    if len(rows) < 2 * labels:
+        raise SpecError(f"--labels: there are {len(rows):,} docstrings of {classes} packages; ask for fewer.")
+    share = labels / len(rows)
     with workplace():
-        Path("rest.txt").write_text("\n\n".join(rest), encoding="utf-8")
-        with Path("speeches.csv").open("w", encoding="utf-8", newline="") as file:
-            csv.writer(file).writerows([("who", "said"), *chosen])
-        old = {"source": "text", "path": "rest.txt", "documents": "paragraph"}
-        new = {"source": "csv", "path": "speeches.csv", "column": "said", "label": "who", "split": [0.5, 0.5, 0.0]}
-        model = {"depth": depth, "width": width}
+        Path("code.txt").write_text("\n\n".join(code), encoding="utf-8")
+        with Path("docstrings.csv").open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerows([("package", "text"), *rows])
+        old = {"source": "text", "path": "code.txt"}
+        new = {"source": "csv", "path": "docstrings.csv", "column": "text", "label": "package"}
+        new |= {"split": [share, 1 - share, 0.0]}
+        model, words = {"depth": depth, "width": width}, None
         trunk = study("trunk", old, model, budgets[0], 1)
-        most = max(Counter(name for name, _ in chosen).values()) / len(chosen)
-        print(f"{depth} x {width}; {len(chosen):,} speeches of {classes} speakers, half to learn from; {seeds} seeds")
-        print(f"trunk: {budgets[0]} of {len(rest):,} other speeches, {trunk.trials[0].milestones[MILESTONES]:.4f}")
-        print(f"{'the most frequent speaker':40} {most:.1%}", flush=True)
-        words: dict[str, str] | None = None
+        most = Counter(name for name, _ in rows).most_common(1)[0][1] / len(rows)
+        loss, rest = trunk.trials[0].milestones[MILESTONES], len(rows) - labels
+        print(f"{depth} x {width}; docstrings of {classes} packages: {labels:,} to learn from, {rest:,} to judge by")
+        print(f"trunk: {budgets[0]} of source, {loss:.4f}; classifiers: {budgets[1]}, {seeds} seeds")
+        print(f"{'always the most frequent package':40} {most:.1%}", flush=True)
         for way, shape, init in (("trunk", {}, {"source": "trunk/0"}), ("nothing", model, None)):
             for rate in RATES:
                 name = f"{way}-{rate:g}".replace(".", "")
-                rates = {"optim.lr": 3e-3 * rate, "optim.muon.lr": 1e-2 * rate}
+                rates = {"optim.lr": 3e-3 * rate, "optim.muon.lr": 1e-2 * rate, "classify.pool": "mean"}
                 told = study(
                     name, new, shape, budgets[1], seeds, init, words, rates=rates, task="classify", metric="val_error"
                 )
                 words = told.spec["trial"]["data"]["tokenizer"]  # all have the trunk's
                 print(f"{f'begun from {way}, {rate:g} of its rates':40} {_accuracy(told)}", flush=True)
+
+
+def _library() -> Iterator[tuple[str, list[str], str]]:
+    """Of each file of the standard library its package or module, its docstrings, and its source without them."""
+    root = Path(sysconfig.get_paths()["stdlib"])
+    for path in sorted(root.rglob("*.py")):
+        parts = path.relative_to(root).parts
+        if _LEFT_OUT & set(parts) or parts[0].startswith("config-"):
+            continue
+        try:
+            source = path.read_text(encoding="utf-8")
+            tree = ast.parse(source)
+        except (UnicodeDecodeError, SyntaxError):  # a few are wrong on purpose
+            continue
+        told = []
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Module):
+                raw, text = ast.get_docstring(node, clean=False), ast.get_docstring(node)
+                if raw and text and len(text) >= _SHORTEST:
+                    told.append(text)
+                    source = source.replace(raw, "")
+        yield parts[0].removesuffix(".py"), told, source
 
 
 def _accuracy(record: StudyRecord) -> str:

@@ -70,11 +70,11 @@ def study(
     tokenizer: dict[str, str] | None = None,
     distil: Mapping[str, float] | None = None,
     compress: Mapping[str, float] | None = None,
-    rates: Mapping[str, float] | None = None,
+    rates: Mapping[str, float | str] | None = None,
     task: str = "generate",
     metric: str = "val_loss",
 ) -> StudyRecord:
-    """Run a study to its end and read it; ``rates`` are learning rates by their path.
+    """Run a study to its end and read it; ``rates`` are learning rates, and what else is set, by path.
 
     Raises:
         TunerError: it does not end.

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tuner.doctor.findings import Case, Finding, Place, some
-from tuner.run.folder import RECORD, owner_of, read_record, trial_folder
+from tuner.run.folder import MODELS, RECORD, kept_model, owner_of, pins, read_record, trial_folder
 from tuner.search.history import IMPORTED, QUEUED, RUNNING, TrialRecord
 from tuner.spec.errors import StoreError
 from tuner.tracking.spool import SPOOL, SpoolContent, read_spool
@@ -87,6 +87,16 @@ def spools(case: Case) -> Iterator[Finding]:
                 yield Finding(Place.SPOOL, str(path), str(error).partition(": ")[2].rstrip("."), _lost(case, trial))
             continue
         yield from _beside(case, trial, path, content)
+
+
+def models(runs: Path) -> Iterator[Finding]:
+    """Models that were kept for studies to begin with, and no study's folder below ``runs`` names them any more."""
+    named = {kept_model(runs, sha256) for path in runs.glob("[!.]*") for sha256 in pins(path).values()}
+    for path in sorted((runs / MODELS).glob("[!.]*")):
+        if path.is_dir() and path not in named:
+            size = sum(file.stat().st_size for file in path.iterdir())
+            what = f"a model of {size / 1e6:.1f} MB, kept for a study to begin with, and no study here does"
+            yield Finding(Place.LEFTOVER, str(path), what, "remove it")
 
 
 def _unsigned(path: Path) -> str | None:

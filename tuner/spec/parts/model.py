@@ -116,6 +116,11 @@ class CompressSpec(Frozen):
     ramp: Annotated[Float, Field(gt=0, le=0.9)] = 0.5  # share of the budget in which zeros come; the rest recovers
     bits: Bits = 32  # of a weight; embedding and head have 8 at least
 
+    @property
+    def smaller(self) -> bool:
+        """Is anything to be left out?"""
+        return self.sparsity > 0 or self.bits < 32
+
 
 class ClassifySpec(Frozen):
     """How a text becomes an answer: from what its last token makes of it, or the mean of what all make of it.

@@ -77,14 +77,15 @@ def _before(trial: TrialSpec) -> Weighed:
 def print_compressed(console: Console, record: StudyRecord, before: Weighed) -> None:
     """The model as it was, and the trials that are beaten by none in loss and bytes at once."""
     table = Table(title="before and after", title_justify="left", box=None, pad_edge=False)
-    for name in ("", "val_loss", "gap", "file", "share", "parameters", "zeros", "tokens/s"):
+    for name in ("", record.metric, "gap", "file", "share", "parameters", "zeros", "tokens/s"):
         table.add_column(name, justify="left" if not name else "right")
 
     def row(name: str, weighed: Weighed) -> None:
-        gap, share = weighed.loss - before.loss, weighed.bytes / before.bytes
+        value, share = weighed.metrics[record.metric], weighed.bytes / before.bytes
+        gap = value - before.metrics[record.metric]
         table.add_row(
             name,
-            words.loss(weighed.loss),
+            words.loss(value),
             f"{gap:+.3f}",
             f"{weighed.bytes / 1e6:.2f} MB",
             f"{share:.0%}",
@@ -99,9 +100,13 @@ def print_compressed(console: Console, record: StudyRecord, before: Weighed) -> 
         trial = record.find(int(number))
         facts = {name: float(trial.facts.get(name) or 0) for name in ("bytes", "parameters", "latency_ms")}
         zeros = float(trial.point.get("compress.sparsity") or record.spec["trial"]["compress"]["sparsity"])
-        row(
-            f"trial {number}",
-            Weighed(trial.value or 0.0, int(facts["bytes"]), int(facts["parameters"]), facts["latency_ms"], zeros),
+        told = Weighed(
+            {record.metric: trial.value or 0.0},
+            int(facts["bytes"]),
+            int(facts["parameters"]),
+            facts["latency_ms"],
+            zeros,
         )
+        row(f"trial {number}", told)
     console.print(table)
     console.print(Text(f"promote one of them as any other: tuner promote {record.name} TRIAL"))

@@ -20,6 +20,8 @@ from tuner.spec.parts.data import DataSpec
 from tuner.spec.parts.sampling import Sampling
 from tuner.spec.records import Evidence, Weighed
 from tuner.train.checkpoint import WEIGHTS, verify
+from tuner.train.examples import bits_per_byte
+from tuner.train.model.classify import Tally
 from tuner.train.model.slim.prune import sparsity
 from tuner.train.text.corpus import Corpus, open_corpus
 from tuner.train.text.split import Part
@@ -88,7 +90,7 @@ def weigh(folder: Path, data: DataSpec, corpora: Path) -> Weighed:
     trained, corpus = load_model(folder), open_corpus(data, corpora)
     weights = trained.gpt.state_dict()
     return Weighed(
-        _mean(trained, corpus, "val", data.val_tokens),
+        _metrics(trained, corpus, data.val_tokens),
         (folder / WEIGHTS).stat().st_size,
         sum(one.numel() for one in weights.values()),
         latency_ms(trained.gpt),
@@ -110,6 +112,17 @@ def prove(folder: Path) -> None:
             trained.generate("", Sampling(max_tokens=8))
     except (RuntimeError, ValueError, OSError) as error:
         raise CheckpointError(f"{folder}: does not do its work ({error}).") from error
+
+
+def _metrics(trained: Trained, corpus: Corpus, limit: int | None) -> dict[str, float]:
+    """Those that a trial's milestone has of the validation part."""
+    loss = _mean(trained, corpus, "val", limit)
+    if not trained.classes:
+        return {"val_loss": loss, "val_bpb": bits_per_byte(loss, corpus.info)}
+    tally = Tally(trained.classes, torch.device("cpu"))
+    for logits, targets in trained.answers(corpus, "val", limit):
+        tally.hear(logits, targets)
+    return {"val_loss": loss, **tally.reckon()[0]}
 
 
 def _mean(trained: Trained, corpus: Corpus, part: Part, limit: int | None) -> float:
@@ -160,7 +173,7 @@ def _test(
         "test_loss": float(own.mean()),
         "test_error": _error(own),
         "test_windows": len(own),
-        **({"test_accuracy": trained.accuracy(corpus, "test", limit)} if trained.classes else {}),
+        **({"test_accuracy": _accuracy(trained, corpus)} if trained.classes else {}),
     }
     if other is not None:
         theirs = block_losses(other, corpus, block, limit)
@@ -170,6 +183,11 @@ def _test(
             "gain_error": _error(theirs - own),
         }
     return answer
+
+
+def _accuracy(trained: Trained, corpus: Corpus) -> float:
+    known = torch.cat([logits.argmax(-1) == said for logits, said in trained.answers(corpus, "test", None)])
+    return float(known.double().mean())
 
 
 def block_losses(trained: Trained, corpus: Corpus, block: int, limit: int | None) -> NDArray[np.float64]:

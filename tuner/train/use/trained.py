@@ -175,14 +175,13 @@ class Trained:
         found = [rows.flatten() for rows in self._losses(examples, self.precision)]
         return torch.cat(found).numpy() if found else np.empty(0, np.float64)
 
-    def accuracy(self, corpus: Corpus, part: Part, limit: int | None) -> float:
-        """The share of a part's texts whose class a classifier knows, of those ``part_losses`` has."""
-        right, count = 0, 0
+    def answers(self, corpus: Corpus, part: Part, limit: int | None) -> Iterator[tuple[Tensor, Tensor]]:
+        """A classifier's logits (texts, classes) for those texts of a part that ``part_losses`` has, and what they are,
+        (texts,), batch by batch.
+        """
         for inputs, targets in evaluation(corpus, part, self.spec.data, limit, self._at_once):
             with torch.inference_mode(), _computing(self.precision):
-                said = self.gpt(torch.from_numpy(inputs)).argmax(-1)
-            right, count = right + int((said == torch.from_numpy(targets)).sum()), count + len(targets)
-        return right / count if count else math.nan
+                yield self.gpt(torch.from_numpy(inputs)), torch.from_numpy(targets)
 
     @property
     def _at_once(self) -> int:
