@@ -110,10 +110,10 @@ def gate_rows(answers: Sequence[Answer]) -> None:
             st.text(answer.sentence, width="stretch")
 
 
-def data_behind(table: pd.DataFrame, label: str = "Show data") -> None:
-    """The numbers of a picture, for those who cannot see it or want them exactly."""
+def data_behind(table: pd.DataFrame, label: str = "Show data", named: bool = False) -> None:
+    """The numbers of a picture, for those who cannot see it or want them exactly; ``named``: its rows have names."""
     with st.popover(label, icon=":material/table:", type="tertiary"):  # an expander would load its table unopened
-        st.dataframe(table, hide_index=True, width="stretch", alt=label)
+        st.dataframe(table, hide_index=not named, width="stretch", alt=label)
 
 
 def ago(moment: datetime | None) -> str:

@@ -20,7 +20,7 @@ def history(points: pd.DataFrame, band: float, axis: str, metric: str, theme: st
     """
     shades, table = colours(theme), worded(history_sample(points))
     x = alt.X("x:Q", title=AXES[axis], axis=alt.Axis(format="~s", grid=False, tickCount=8), scale=alt.Scale(zero=False))
-    y_title = f"{metric} (nats a token)" if metric == "val_loss" else metric
+    y_title = f"{metric} (nats)" if metric == "val_loss" else metric
     scale = alt.Scale(domain=_history_domain(points), clamp=True, nice=False, zero=False)
     y = alt.Y("value:Q", title=y_title, scale=scale)
     colour, shape = states(theme, table["state"].tolist())

@@ -139,7 +139,7 @@ def best(reading: Reading) -> Html:
             box("Its curve against the median", _curve(reading, trial)),
             box("Its settings", _settings(reading, trial)),
         ),
-        box("What it wrote", _samples(reading, trial.number)),
+        *([box("What it wrote", _samples(reading, trial.number))] if reading.record.task == "generate" else []),
     )
 
 

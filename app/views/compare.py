@@ -47,6 +47,8 @@ def draw() -> None:
     with right.container(border=True, height="stretch"):
         if not refused:
             _deltas(snapshot, numbers, base)
+    if snapshot.record.task == "classify":
+        return
     with st.container(border=True):
         _samples(snapshot, numbers)
     _ask(snapshot, numbers)
@@ -91,7 +93,9 @@ def _curves(snapshot: Snapshot, numbers: list[int]) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         axis = link.choice("Across", list(AXES), "axis", "tokens", lambda one: AXES[one])
         which = link.choice("Loss", ["validation", "training"], "loss", "validation", str.capitalize)
-    column = "val_loss" if which == "validation" else "train_loss"
+    column = "train_loss"
+    if which == "validation":  # of texts always the loss: bits a byte of one tokenizer are the same curve
+        column = "val_loss" if snapshot.record.task == "generate" else snapshot.record.metric
     try:
         table = curves(snapshot.record, numbers, source.RUNS)
     except TunerError as error:
@@ -104,10 +108,10 @@ def _curves(snapshot: Snapshot, numbers: list[int]) -> None:
     rows = rows.assign(label=rows["number"].map(lambda one: f"trial {one}"))
     ends = rows.sort_values(axis).groupby("number").tail(1).sort_values(column)
     words = (
-        f"{which.capitalize()} loss of {len(ends)} trials across {AXES[axis].lower()}; "
+        f"{column} of {len(ends)} trials across {AXES[axis].lower()}; "
         f"trial {int(ends['number'].iloc[0])} ends lowest at {number(ends[column].iloc[0])}."
     )
-    picture(lines.curves(rows, axis, column, f"{which} loss", theme()), words)
+    picture(lines.curves(rows, axis, column, column, theme()), words)
     missing = [one for one in numbers if one not in set(rows["number"])]
     st.caption(words + (f" No curve is kept for {', '.join(map(str, missing))}." if missing else ""))
     data_behind(rows[["number", axis, column]])

@@ -67,14 +67,14 @@ def draw() -> None:
         _config(snapshot, trial)
     seen = confusion(snapshot.record, chosen, source.RUNS)
     with right.container(border=True, height="stretch"):
-        if "classes" in trial.facts:
+        if snapshot.record.task == "classify":
             _confusion(snapshot, seen)
         else:
             _samples(snapshot, chosen)
     if seen is not None:
         with st.container(border=True):
             _classes(seen)
-    elif "classes" not in trial.facts:
+    elif snapshot.record.task == "generate":
         with st.container(border=True):
             shipping.writing(snapshot, trial)
     with st.expander("Every fact of this trial"):
@@ -232,7 +232,8 @@ def _confusion(snapshot: Snapshot, seen: Confusion | None) -> None:
     if len(seen.classes) <= FIELDS:
         picture(matrix.confusion(seen.pairs, theme()), words)
     st.caption(f"{plain(words)}.")
-    data_behind(seen.pairs.pivot(index="truth", columns="said", values="count").reset_index())
+    counts = seen.pairs["count"].to_numpy().reshape(len(seen.classes), -1)
+    data_behind(pd.DataFrame(counts, seen.classes["class"], seen.classes["class"]), named=True)
 
 
 def _classes(seen: Confusion) -> None:

@@ -154,6 +154,14 @@ def test_noise_comes_from_the_settings_then_repeats_then_an_assumption() -> None
     assert study_noise(study()) == Noise(0.0, 0, assumed=True)
 
 
+def test_a_share_of_few_texts_scatters_as_a_coin_does_at_least() -> None:
+    text = YAML.replace("trial: {", "trial: {task: classify, data: {source: csv, path: a, column: b, label: c}, ")
+    text = text.replace("study: {", "study: {metric: val_error, ")
+    few = study(trial(0, 0.1, facts={"val_texts": 400}), trial(1, 0.05, facts={"val_texts": 400}), text=text)
+    assert study_noise(few).deviation == pytest.approx((0.05 * 0.95 / 400) ** 0.5)
+    assert study_noise(study(trial(0, 0.05), text=text)).deviation == pytest.approx(0.005 * 0.05)
+
+
 def test_the_best_of_many_falls_back_further() -> None:
     few, many = falling(2.0, 2.1), falling(2.0, *([2.1] * 50))
     assert expected_on_rerun(frame(study()), SMALL) is None

@@ -57,3 +57,11 @@ def test_what_is_written_is_a_study(kind: str, model: dict[str, object]) -> None
     assert ("model.depth" in paths) == (trial.model.depth > 1)
     assert ("model.heads" in paths) == (trial.model.kv_head_count == trial.model.head_count > 1)
     assert ("optim.muon.lr" in paths) == (kind == "muon")
+
+
+def test_a_classifier_stays_one() -> None:
+    data = {"source": "csv", "path": "a.csv", "column": "text", "label": "kind"}
+    trial = TrialSpec.model_validate({"task": "classify", "data": data, "classify": {"pool": "mean"}})
+    spec = parse(compress_yaml("compress-x", "models:/x@champion", trial)).trial
+    assert (spec.task, spec.classify, spec.data.label) == ("classify", trial.classify, "kind")
+    assert not spec.optim.distil.weight

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 from collections import Counter
 from collections.abc import Callable
@@ -18,16 +19,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_adapt import MODEL
 from test_adapt import spec as text_spec
-from test_fit import MILESTONES, assert_same_state, exact, train
+from test_fit import MILESTONES, Recorder, assert_same_state, exact, train
 
 from tuner.spec.errors import CheckpointError, DataError
-from tuner.spec.parts.data import AugmentSpec, DataSpec
+from tuner.spec.parts.data import AugmentSpec, CleanSpec, DataSpec
 from tuner.spec.parts.model import ModelSpec
 from tuner.spec.records import Ancestor, State
 from tuner.spec.trial import TrialSpec
 from tuner.train import checkpoint
 from tuner.train.examples import class_weights, evaluation, training
-from tuner.train.fit import Place
+from tuner.train.fit import Place, fit
 from tuner.train.model.classify import Classifier, Tally
 from tuner.train.model.gpt import GPT
 from tuner.train.model.shape import shape
@@ -133,6 +134,17 @@ def test_evaluation_reads_each_text_once(given: list[int], context: int, size: i
         assert kinds.tolist() == [int(row[0]) // 10 % 3 for row in rows]
 
 
+@pytest.mark.parametrize("order", ["ab" * 20, "a" * 20 + "b" * 20, "aab" * 10 + "c" * 10])
+def test_each_part_has_its_share_of_every_class(tmp_path: Path, order: str) -> None:
+    """Also of a table whose rows alternate as the parts do, and of a sorted one."""
+    file = tmp_path / "t.csv"
+    file.write_text("text,kind\n" + "".join(f"text {n},{kind}\n" for n, kind in enumerate(order)))
+    found = open_corpus(DataSpec.model_validate(data(file, split=[0.5, 0.3, 0.2])), tmp_path / "corpora")
+    counts = [np.bincount(found.labels(part)[:-1, 1]) for part in ("train", "val", "test")]
+    whole = np.array([order.count(kind) for kind in sorted(set(order))])
+    assert [list(count) for count in counts] == [list(whole // 2), list(whole * 3 // 10), list(whole // 5)]
+
+
 rates = st.sampled_from([0.0, 0.2, 0.5])
 
 
@@ -184,6 +196,13 @@ def test_a_trial_learns_what_texts_are(table: Path, place: Any, corpus: Corpus) 
     assert json.loads(str(link.facts[0].facts["classes"])) == list(CLASSES)
     assert not last.samples
     assert last.metrics["latency_ms"] > 0
+
+
+def test_the_checkpoint_of_the_lowest_metric_is_kept(table: Path, place: Any) -> None:
+    link = Recorder()
+    outcome = fit(labelled(table), MILESTONES, place("a"), link, metric="val_f1_error")
+    told = {f"step-{row.spent.steps:08d}": row.metrics["val_f1_error"] for row in link.rows if row.milestone}
+    assert told[str(outcome.checkpoint)] == min(told.values())
 
 
 def test_the_metrics_are_those_of_the_textbook() -> None:
@@ -306,6 +325,10 @@ def test_its_checkpoint_says_what_texts_are(ended: Any, trained: Trained, corpus
     answers = trained.classify(["wing egg wing fly", "sea fin", "milk", ""])
     assert [one.label for one in answers[:3]] == list(CLASSES)
     assert all(sum(one.probabilities.values()) == pytest.approx(1) for one in answers)
+    tidy = trained.spec.data.model_copy(update={"clean": CleanSpec(whitespace=True)})
+    tidying = dataclasses.replace(trained, spec=trained.spec.model_copy(update={"data": tidy}))
+    assert tidying.classify(["wing    egg  fly"]) == tidying.classify(["wing egg fly"])
+    assert tidying.classify(["wing    egg  fly"]) != trained.classify(["wing    egg  fly"])
     ((rows, kinds),) = evaluation(corpus, "val", trained.spec.data, None, 100)
     ((logits, said),) = trained.answers(corpus, "val", None)
     assert said.tolist() == kinds.tolist()
@@ -321,7 +344,10 @@ def test_it_is_examined_as_what_it_is(ended: Any, corpus: Corpus) -> None:
     assert seen.test_windows == corpus.info.documents[2]
     assert 0.9 < (seen.test_accuracy or 0) <= 1
     assert len(seen.samples) == 3
-    assert all("it is " in text for text in seen.samples)
+    for text in seen.samples:
+        words, _, answer = text.partition("\n-> ")
+        (said,) = load_checkpoint(folder, place.corpora).classify([words])
+        assert answer.startswith(f"{said.label} ({said.probabilities[said.label]:.0%}); it is ")
 
 
 def test_it_is_packaged_and_compared(ended: Any, models: dict[str, Ancestor], table: Path) -> None:
@@ -370,12 +396,16 @@ def test_wrong_tables_are_sentences(write: Write, tmp_path: Path) -> None:
         opened("text,knd\na,b\n")
     with pytest.raises(DataError, match=r"says nothing in row 2 of column 'kind'"):
         opened("text,kind\na,b\nb,\n")
-    with pytest.raises(DataError, match=r"all training texts are b by column 'kind'; expected two classes"):
+    with pytest.raises(DataError, match=r"all texts to learn from are 'b' by column 'kind'; expected two classes"):
         opened("text,kind\n" + "a,b\n" * 9)
-    with pytest.raises(DataError, match=r"1,100 different values; expected at most 1,000"):
+    with pytest.raises(DataError, match=r"more than 1,000 different labels; is it the right column"):
         opened("text,kind\n" + "".join(f"a,{n}\n" for n in range(1100)))
     with pytest.raises(DataError, match=r"no text is left for the test part"):
-        opened("text,kind\na,b\na,b\nb,c\n", split=[0.5, 0.45, 0.05])
+        opened("text,kind\na,b\na,c\nb,b\nb,c\n", split=[0.5, 0.45, 0.05])
+    with pytest.raises(DataError, match=r"all texts to judge by are 'b'"):
+        opened("text,kind\na,b\na,c\nb,b\n", split=[0.5, 0.5, 0.0])
+    with pytest.raises(DataError, match=r"is no class's name, it is too long"):
+        opened(f"text,kind\na,b\na,{'c' * 101}\n")
 
 
 @pytest.mark.parametrize("kind", ["json", "parquet", "hf"])

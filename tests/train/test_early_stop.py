@@ -47,7 +47,7 @@ def test_it_ends_after_so_many_milestones_with_its_best_model(trial: TrialSpec, 
     outcome, link = train(trial, tmp_path / "a")
     lowest = min(link.milestones, key=lambda milestone: link.milestones[milestone])
     assert outcome.state is State.COMPLETE
-    assert outcome.reason == f"no lower validation loss since milestone {lowest}, in 2 more"
+    assert outcome.reason == f"no lower val_loss since milestone {lowest}, in 2 more"
     assert max(link.milestones) == lowest + 2 < 10
     assert outcome.metrics["val_loss"] == link.milestones[lowest]
     saved = checkpoint.verify(checkpoint.checkpoints(tmp_path / "a") / str(outcome.checkpoint))

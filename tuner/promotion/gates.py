@@ -14,6 +14,7 @@ from tuner.promotion.noise import Seeds, fair_gain, needed
 from tuner.search.repeats import deviation
 from tuner.spec.budget import size_text
 from tuner.spec.parts.promotion import PromotionSettings
+from tuner.spec.parts.settings import METRICS
 from tuner.spec.records import Evidence
 
 
@@ -162,8 +163,9 @@ def _seeds(case: Case) -> Seeds:
     one = case.candidate
     set_ = None if case.settings.noise == "auto" else case.settings.noise
     loss = case.evidence.test_loss or 0.0
-    scale = loss / one.value if one.value and one.noise is not None else 1.0  # noise is in the study's metric
-    spread = deviation(set_, None if one.noise is None else one.noise * scale, one.repeats, loss)
+    known = one.noise if one.metric in METRICS["generate"] else None  # a share's noise says nothing of a loss
+    scale = loss / one.value if one.value and known is not None else 1.0  # noise is in the study's metric
+    spread = deviation(set_, None if known is None else known * scale, one.repeats, loss)
     usable = len(one.values) if one.metric == "val_loss" else 1
     return Seeds(spread, max(1, usable), one.looked_at)
 

@@ -235,6 +235,7 @@ class Driver:
                 study.samples,
                 memory,
                 running.parts,
+                study.metric,
             )
         )
 

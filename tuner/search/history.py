@@ -83,6 +83,10 @@ class StudyRecord:
     def metric(self) -> str:
         return str(self.spec["study"]["metric"])
 
+    @property
+    def task(self) -> str:
+        return str(self.spec["trial"].get("task", "generate"))
+
     def find(self, number: int) -> TrialRecord:
         """One trial by number.
 

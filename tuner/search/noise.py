@@ -37,8 +37,18 @@ def study_noise(record: StudyRecord) -> Noise:
         trial.last[1] for trial in record.trials if trial.last
     ]
     finite = [loss for loss in losses if math.isfinite(loss)]
-    found = deviation(said, measured, repeats, min(finite)) if finite else (said or 0.0)
+    least = _of_few_texts(record, min(finite)) if finite else 0.0
+    found = deviation(said, measured, repeats, min(finite), least) if finite else (said or 0.0)
     return Noise(found, repeats, assumed=said is None and found != measured)
+
+
+def _of_few_texts(record: StudyRecord, value: float) -> float:
+    """How far a share of wrong answers scatters by which texts are asked: the binomial deviation. 0 for a loss."""
+    texts = max((float(trial.facts.get("val_texts") or 0) for trial in record.trials), default=0.0)
+    if not texts or not record.metric.endswith("_error"):
+        return 0.0
+    share = min(max(value, 1 / texts), 1 - 1 / texts)
+    return math.sqrt(share * (1 - share) / texts)
 
 
 def tie_band(noise: Noise | float) -> float:

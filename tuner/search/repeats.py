@@ -201,13 +201,13 @@ def pooled(groups: Iterable[Mapping[str, float]]) -> tuple[float | None, int]:
     return ((squares / freedom) ** 0.5 if freedom else None), freedom
 
 
-def deviation(set_: float | None, measured: float | None, repeats: int, loss: float) -> float:
-    """The deviation between seeds in nats: as set, else as measured by ``repeats``, at least the assumed one where
-    those are few.
+def deviation(set_: float | None, measured: float | None, repeats: int, loss: float, least: float = 0.0) -> float:
+    """The deviation between seeds in units of the metric: as set, else as measured by ``repeats``, at least the assumed
+    one where those are few; that is a share of ``loss``, and not below ``least``.
     """
     if set_ is not None:
         return set_
-    assumed = ASSUMED * loss
+    assumed = max(ASSUMED * loss, least)
     if measured is None:
         return assumed
     return measured if repeats >= TRUSTED else max(measured, assumed)

@@ -4,6 +4,7 @@ Plain data that crosses processes; no behaviour beyond reading and writing itsel
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -184,6 +185,15 @@ class Evidence:
     latency_ms: float | None = None
     samples: tuple[str, ...] = ()
     failures: Mapping[str, str] = field(default_factory=dict)
+
+
+CLASSES = "classes"
+"""The fact of a classifier that names its classes in their order, as JSON."""
+
+
+def classes_of(facts: Mapping[str, Any]) -> tuple[str, ...]:
+    """The classes that a trial's facts name; none where it is no classifier's."""
+    return tuple(json.loads(str(facts.get(CLASSES, "[]"))))
 
 
 SIMULATED = "simulated"

@@ -22,8 +22,8 @@ from tuner.spec.errors import InfeasibleError
 from tuner.spec.study import StudySpec
 from tuner.spec.trial import TrialSpec
 from tuner.train.machine.capacity import divisions, limit_of
-from tuner.train.model.memory import memory_bytes
-from tuner.train.model.shape import Shape, planned_steps, shape
+from tuner.train.model.memory import counted, memory_bytes
+from tuner.train.model.shape import Shape, planned_steps
 from tuner.train.text.corpus import corpus_info, foreseen_vocabulary
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def vocabulary(trial: TrialSpec, corpora: Path) -> tuple[int, bool]:
 
 def cost(trial: TrialSpec, vocab: int) -> Cost:
     """Count one trial. Checkpoints (last and best) hold 12 bytes a parameter each."""
-    counts = shape(trial.model, vocab, trial.data.context)
+    counts = counted(trial, vocab)
     steps = planned_steps(trial.budget, trial.tokens_per_step, counts.flops_per_token)
     tokens = None if steps is None else float(steps) * trial.tokens_per_step
     flops = None if tokens is None else tokens * counts.flops_per_token

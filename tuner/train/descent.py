@@ -12,13 +12,13 @@ from torch import Tensor
 from tuner.spec.disk import sha256
 from tuner.spec.errors import CheckpointError
 from tuner.spec.parts.model import InitSpec
-from tuner.spec.records import CorpusInfo
+from tuner.spec.records import CorpusInfo, classes_of
 from tuner.train.checkpoint import WEIGHTS, read_weights
 from tuner.train.model.adapt import begin_with, plain
 from tuner.train.model.gpt import GPT
 from tuner.train.model.module import GPTModule
 from tuner.train.model.slim.part import part_of
-from tuner.train.use.trained import classes_of, read_record
+from tuner.train.use.trained import read_record
 
 
 def descend(module: GPTModule, info: CorpusInfo) -> None:

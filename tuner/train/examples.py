@@ -42,7 +42,7 @@ def evaluation(
 
 def bits_per_byte(loss: float, info: CorpusInfo) -> float:
     """Of a loss in nats a token on the validation part."""
-    return loss / math.log(2) * info.tokens[1] / info.bytes[1]
+    return loss / math.log(2) * (info.tokens[1] / info.bytes[1])
 
 
 def class_weights(corpus: Corpus) -> list[float]:

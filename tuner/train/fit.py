@@ -23,7 +23,7 @@ from torch.optim import Optimizer
 
 from tuner.spec.budget import Unit
 from tuner.spec.errors import CheckpointError
-from tuner.spec.records import CorpusInfo, Outcome, Preparing, Seat, Started
+from tuner.spec.records import CLASSES, CorpusInfo, Outcome, Preparing, Seat, Started
 from tuner.spec.trial import TrialSpec
 from tuner.train import checkpoint
 from tuner.train.ahead import Ahead
@@ -41,7 +41,6 @@ from tuner.train.model.module import GPTModule, Setting
 from tuner.train.model.shape import Shape, shape
 from tuner.train.text.corpus import open_corpus
 from tuner.train.use.samples import Samples
-from tuner.train.use.trained import CLASSES
 
 
 @dataclass(frozen=True)
@@ -98,15 +97,22 @@ class Stretches(L.LightningModule):
 
 
 def fit(
-    spec: TrialSpec, milestones: int, place: Place, link: Link, code_version: str = "unknown", samples: int = 0
+    spec: TrialSpec,
+    milestones: int,
+    place: Place,
+    link: Link,
+    code_version: str = "unknown",
+    samples: int = 0,
+    metric: str = "val_loss",
 ) -> Outcome:
     """Train ``spec`` in ``place.folder``, from its newest good checkpoint if there is one.
 
     Reports ``milestones`` equal shares of the budget, with ``samples`` texts where there is time for them, and ten
-    rows between each; returns how it ended. The texts change nothing in the training. On the CPU,
-    with the same threads and a budget in tokens or FLOPs, a resumed trial is bit-identical to one that was never
-    interrupted. On several devices (``spec.devices``) every process calls it with its own seat and gets the outcome;
-    the first reports, all obey; the result is that of one device but for the order in which numbers are added.
+    rows between each; keeps the checkpoint of the lowest ``metric``; returns how it ended. The texts change nothing in
+    the training. On the CPU, with the same threads and a budget in tokens or FLOPs, a resumed trial is bit-identical to
+    one that was never interrupted. On several devices (``spec.devices``) every process calls it with its own seat and
+    gets the outcome; the first reports, all obey; the result is that of one device but for the order in which numbers
+    are added.
 
     Raises:
         DataError: the corpus cannot be built.
@@ -147,7 +153,7 @@ def fit(
             facts["trained_parameters"] = sum(one.numel() for one in module.gpt.parameters() if one.requires_grad)
         writing = Samples(module.gpt, corpus.tokenizer, samples if first and spec.task == "generate" else 0)
         capacity = Capacity(place.memory or sys.maxsize, device_kind(device), place.machine)
-        return _train(Life(module, meter, corpus, place.folder, link, facts, writing, capacity), sound)
+        return _train(Life(module, meter, corpus, place.folder, link, facts, writing, capacity, metric), sound)
 
 
 @contextlib.contextmanager
@@ -276,5 +282,5 @@ def _facts(
         "accumulate": setting.accumulate,
         "code_version": code,
         "spec_hash": spec.hash,
-        **({CLASSES: json.dumps(info.classes)} if info.classes else {}),
+        **({CLASSES: json.dumps(info.classes), "val_texts": info.documents[1]} if info.classes else {}),
     }

@@ -28,7 +28,7 @@ from tuner.train.model.classify import Tally
 from tuner.train.model.memory import evaluation_tokens
 from tuner.train.model.module import GPTModule
 from tuner.train.model.slim.prune import sparsity
-from tuner.train.past import Past
+from tuner.train.past import EARLY, Past
 from tuner.train.text.corpus import Corpus
 from tuner.train.use.pace import latency_ms
 from tuner.train.use.samples import Samples
@@ -65,12 +65,13 @@ class Life(Callback):
         facts: dict[str, Any],
         samples: Samples,
         capacity: Capacity,
+        metric: str,
     ) -> None:
         self.module, self.meter, self.corpus, self.folder, self.link = module, meter, corpus, folder, link
-        self.samples, self.capacity, self._fits = samples, capacity, False
+        self.samples, self.capacity, self.metric, self._fits = samples, capacity, metric, False
         self.record = {"trial": module.spec.as_data(), "facts": facts}
         info = corpus.info
-        self.past = Past(len(info.classes) or info.vocab)
+        self.past = Past(len(info.classes) or info.vocab, math.inf if info.classes else EARLY)
         self.confusion: tuple[tuple[int, ...], ...] = ()
         self.ranks: Ranks = module.ranks
         self.outcome: Outcome | None = None
@@ -202,7 +203,7 @@ class Life(Callback):
         patience, lowest = self.module.spec.early_stop, self.best
         if patience is None or lowest is None or self.meter.reached - lowest.reached < patience:
             return None
-        return f"no lower validation loss since milestone {lowest.reached}, in {patience} more"
+        return f"no lower {self.metric} since milestone {lowest.reached}, in {patience} more"
 
     def _leave(self) -> None:
         if self.last is None or self.last.spent.steps != self.meter.spent.steps:
@@ -264,18 +265,17 @@ class Life(Callback):
         self.ranks.once(lambda: checkpoint.retain(self.folder, keep))
 
     def _consider(self, saved: checkpoint.Saved) -> None:
-        """Keep the lowest validation loss; a checkpoint made between milestones has none of its own. Of a model that is
-        to be smaller, the newest: an earlier one is not small yet.
+        """Keep the lowest of the study's metric; a checkpoint made between milestones has none of its own. Of a model
+        that is to be smaller, the newest: an earlier one is not small yet.
         """
-        loss = _own_loss(saved)
-        if loss is not None and (
-            self.best is None or self.module.spec.compress.smaller or loss <= (_own_loss(self.best) or math.inf)
-        ):
+        if (value := self._own(saved)) is None:
+            return
+        lowest = None if self.best is None else self._own(self.best)
+        if lowest is None or value <= lowest or self.module.spec.compress.smaller:
             self.best = saved
 
-
-def _own_loss(saved: checkpoint.Saved) -> float | None:
-    measured = saved.last
-    if measured is None or measured.spent.steps != saved.spent.steps:
-        return None
-    return measured.metrics["val_loss"]
+    def _own(self, saved: checkpoint.Saved) -> float | None:
+        measured = saved.last
+        if measured is None or measured.spent.steps != saved.spent.steps:
+            return None
+        return measured.metrics[self.metric]

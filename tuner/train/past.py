@@ -18,11 +18,12 @@ EARLY = 10
 
 class Past:
     """The rows of one trial so far: how many, and ``lowest`` and ``last``, their least mean training loss in nats a
-    token and their newest.
+    token and their newest. ``vocab``: of so many it is to name one; ``early``: rows in which it may overshoot, all of
+    them where a row is the mean of a few texts, as a classifier's.
     """
 
-    def __init__(self, vocab: int) -> None:
-        self.nothing, self.lowest, self.rows = math.log(vocab), math.inf, 0
+    def __init__(self, vocab: int, early: float = EARLY) -> None:
+        self.nothing, self.lowest, self.rows, self.early = math.log(vocab), math.inf, 0, early
         self.last = math.nan
 
     def departure(self, loss: float) -> str | None:
@@ -39,7 +40,7 @@ class Past:
             return f"training loss {loss}"
         past = min(self.lowest, self.nothing)
         allowed = past + max(MARGIN, SHARE * (self.nothing - past))
-        if self.rows <= EARLY:
+        if self.rows <= self.early:
             allowed = max(allowed, 2 * self.nothing)
         if loss > allowed:
             return f"training loss {loss:.3f} has left its own past, which was down to {past:.3f}"

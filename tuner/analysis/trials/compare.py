@@ -58,14 +58,15 @@ def deltas(frame: pd.DataFrame, base: int) -> pd.DataFrame:
 def comparable(record: StudyRecord, numbers: Sequence[int]) -> str:
     """Why the losses of these trials do not compare, in a sentence; empty where they do, or where nothing is known.
 
-    In bits a byte trials with other tokenizers compare (the fingerprint of the data has the tokenizer in it).
+    In bits a byte, or of classifiers, trials with other tokenizers compare (the fingerprint of the data has the
+    tokenizer in it).
 
     Raises:
         StoreError: the study has no such trial.
     """
     trials = [record.find(number) for number in dict.fromkeys(numbers)]
     tokenizers, texts = _apart(trials, _TOKENIZER), _apart(trials, _TEXT)
-    if tokenizers and record.metric == "val_bpb":
+    if tokenizers and (record.metric == "val_bpb" or record.task == "classify"):
         return ""
     for pair, what in ((tokenizers, "other tokenizers"), (texts, "other data")):
         if pair:

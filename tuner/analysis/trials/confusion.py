@@ -4,7 +4,6 @@ Reads the spool in the study's folder; how it is drawn is the app's business.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pandas as pd
 
 from tuner.analysis.trials.curves import measured
 from tuner.search.history import StudyRecord
+from tuner.spec.records import classes_of
 
 
 @dataclass(frozen=True)
@@ -27,13 +27,14 @@ class Confusion:
 
 
 def confusion(record: StudyRecord, number: int, folder: Path) -> Confusion | None:
-    """Of a trial's last milestone; None where it is no classifier, or its spool is not below ``folder`` (``runs``).
+    """Of a trial's last milestone; None where it is no classifier, has too many classes for a matrix, or its spool is
+    not below ``folder`` (``runs``).
 
     Raises:
         StoreError: the study has no such trial.
     """
-    names = json.loads(str(record.find(number).facts.get("classes", "[]")))
-    rows = [row for row in measured(record, number, folder) if row.confusion]
+    names = np.array(classes_of(record.find(number).facts), dtype=object)
+    rows = [row for row in measured(record, number, folder) if row.confusion] if len(names) else []
     if not rows or len(rows[-1].confusion) != len(names):
         return None
     matrix = np.array(rows[-1].confusion, dtype=np.float64)

@@ -26,7 +26,7 @@ LOSSES = ("train_loss", "val_loss", "val_bpb")
 
 def curves(record: StudyRecord, numbers: Sequence[int], folder: Path) -> pd.DataFrame:
     """Long: ``number``, ``step``, ``tokens``, ``flops``, ``seconds``, ``train_loss``, ``val_loss``, ``val_bpb``,
-    ``milestone`` (NaN where there is none), at most 200 rows a trial, in the order of their steps.
+    the study's metric, ``milestone`` (NaN where there is none), at most 200 rows a trial, in the order of their steps.
 
     ``folder`` holds the studies (``runs``). Without a spool the milestones of the record stand for the curve, what
     was spent there taken as their share of all that the trial spent. Seconds are training seconds.
@@ -35,11 +35,13 @@ def curves(record: StudyRecord, numbers: Sequence[int], folder: Path) -> pd.Data
         StoreError: the study has no such trial.
     """
     rows: list[tuple[float, ...]] = []
+    told = tuple(dict.fromkeys([*LOSSES, record.metric]))
     for number in dict.fromkeys(numbers):
         trial = record.find(number)
         kept = measured(record, number, folder)
-        rows += [(number, *row) for row in (map(_row, _thinned(kept)) if kept else _milestones(record, trial))]
-    table = pd.DataFrame(rows, columns=["number", *SPENT, *LOSSES, "milestone"], dtype=np.float64)
+        found = (_row(row, told) for row in _thinned(kept)) if kept else _milestones(record, trial, told)
+        rows += [(number, *row) for row in found]
+    table = pd.DataFrame(rows, columns=["number", *SPENT, *told, "milestone"], dtype=np.float64)
     return table.astype({"number": np.int64})
 
 
@@ -101,16 +103,16 @@ def _even(items: Sequence[int], most: int) -> list[int]:
     return [items[round(i * (len(items) - 1) / max(1, most - 1))] for i in range(most)]
 
 
-def _row(row: Measurement) -> tuple[float, ...]:
+def _row(row: Measurement, told: Sequence[str]) -> tuple[float, ...]:
     spent = (row.spent.steps, row.spent.tokens, row.spent.flops, row.spent.seconds)
-    losses = (row.metrics.get(name, math.nan) for name in LOSSES)
+    losses = (row.metrics.get(name, math.nan) for name in told)
     return (*spent, *losses, math.nan if row.milestone is None else row.milestone)
 
 
-def _milestones(record: StudyRecord, trial: TrialRecord) -> Iterator[tuple[float, ...]]:
+def _milestones(record: StudyRecord, trial: TrialRecord, told: Sequence[str]) -> Iterator[tuple[float, ...]]:
     reached = max(trial.milestones, default=0)
     spent = [trial.facts.get(name) for name in ("steps", "tokens", "flops", "seconds")]
     for k, loss in sorted(trial.milestones.items()):
         shares = (k / reached * value if isinstance(value, int | float) else math.nan for value in spent)
-        losses = (loss if name == record.metric else math.nan for name in LOSSES)
+        losses = (loss if name == record.metric else math.nan for name in told)
         yield (*shares, *losses, k)

@@ -55,7 +55,7 @@ def compare_trunks(classes: int, labels: int, depth: int, width: int, budgets: t
             csv.writer(file).writerows([("package", "text"), *rows])
         old = {"source": "text", "path": "code.txt"}
         new = {"source": "csv", "path": "docstrings.csv", "column": "text", "label": "package"}
-        new |= {"split": [share, 1 - share, 0.0]}
+        new |= {"split": [share, 1 - share, 0.0], "val_tokens": None}
         model, words = {"depth": depth, "width": width}, None
         trunk = study("trunk", old, model, budgets[0], 1)
         most = Counter(name for name, _ in rows).most_common(1)[0][1] / len(rows)
@@ -66,9 +66,18 @@ def compare_trunks(classes: int, labels: int, depth: int, width: int, budgets: t
         for way, shape, init in (("trunk", {}, {"source": "trunk/0"}), ("nothing", model, None)):
             for rate in RATES:
                 name = f"{way}-{rate:g}".replace(".", "")
-                rates = {"optim.lr": 3e-3 * rate, "optim.muon.lr": 1e-2 * rate, "classify.pool": "mean"}
+                settings = {"optim.lr": 3e-3 * rate, "optim.muon.lr": 1e-2 * rate, "classify.pool": "mean"}
                 told = study(
-                    name, new, shape, budgets[1], seeds, init, words, rates=rates, task="classify", metric="val_error"
+                    name,
+                    new,
+                    shape,
+                    budgets[1],
+                    seeds,
+                    init,
+                    words,
+                    settings=settings,
+                    task="classify",
+                    metric="val_error",
                 )
                 words = told.spec["trial"]["data"]["tokenizer"]  # all have the trunk's
                 print(f"{f'begun from {way}, {rate:g} of its rates':40} {_accuracy(told)}", flush=True)

@@ -69,7 +69,7 @@ def compare_sizes(text: Path | None, depth: int, width: int, budgets: tuple[str,
                 init=init,
                 distil=way.get("distil"),
                 compress=way.get("compress"),
-                rates=None if half else RATES,
+                settings=None if half else RATES,
             )
             _tell(name, told, before)
             if half:

@@ -70,16 +70,16 @@ def study(
     tokenizer: dict[str, str] | None = None,
     distil: Mapping[str, float] | None = None,
     compress: Mapping[str, float] | None = None,
-    rates: Mapping[str, float | str] | None = None,
+    settings: Mapping[str, float | str] | None = None,
     task: str = "generate",
     metric: str = "val_loss",
 ) -> StudyRecord:
-    """Run a study to its end and read it; ``rates`` are learning rates, and what else is set, by path.
+    """Run a study to its end and read it; ``settings`` are what else is set, by path.
 
     Raises:
         TunerError: it does not end.
     """
-    data: dict[str, object] = {**text, "context": 64, "val_tokens": 65_536}
+    data: dict[str, object] = {"context": 64, "val_tokens": 65_536, **text}
     if init is None:
         data["tokenizer"] = tokenizer or {"kind": "bpe", "vocab": 1024}
     tree = {
@@ -108,8 +108,8 @@ def study(
     }
     Path(f"{name}.yaml").write_text(yaml.safe_dump(tree))
     words = [sys.executable, "-m", "tuner.study", f"{name}.yaml"]
-    for path, rate in (rates or {}).items():
-        words += ["--set", f"trial.{path}={rate}"]
+    for path, value in (settings or {}).items():
+        words += ["--set", f"trial.{path}={value}"]
     ended = subprocess.run(words, capture_output=True, text=True)
     if ended.returncode:
         raise TunerError(f"study {name} ended with {ended.returncode}: {ended.stderr.strip()[-500:]}")

@@ -4,14 +4,13 @@ Words about records; nothing here measures or decides.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tuner.promotion.candidate import Candidate
 from tuner.promotion.gates import Answer
-from tuner.spec.records import Evidence
+from tuner.spec.records import Evidence, classes_of
 
 _CONTINUES = (
     "It continues text like the one it was trained on, and knows nothing else: no facts, no instructions, no safety "
@@ -28,10 +27,13 @@ _CONTINUED = (
 _NAMED = 'model.predict([{"text": "a text"}])  # its label, and the probability of each class\n```'
 
 
+_NAMED_CLASSES = 20
+
+
 def card(candidate: Candidate, evidence: Evidence, answers: Sequence[Answer], overridden: Sequence[str]) -> str:
     """The card of a package."""
     facts, spec = candidate.facts, candidate.spec
-    classes: list[str] = json.loads(str(facts.get("classes", "[]")))
+    classes = classes_of(facts)
     parts = [
         f"# {candidate.model}",
         f"Trial {candidate.trial} of study `{candidate.study}`: a GPT of {spec['model']['depth']} layers x "
@@ -51,13 +53,13 @@ def card(candidate: Candidate, evidence: Evidence, answers: Sequence[Answer], ov
         _table(
             f"Losses (nats a {'text' if classes else 'token'})",
             {
-                "classes": ", ".join(classes),
+                "classes": _classes(classes),
                 "accuracy on the test part": _share(evidence.test_accuracy),
                 "validation": _loss(evidence.val_loss),
                 f"test, {evidence.test_windows} {'texts' if classes else 'windows'}, 95 %": _loss(
                     evidence.test_loss, evidence.test_error
                 ),
-                "against the champion before, same windows": _gain(evidence),
+                "against the champion before, on the same": _gain(evidence),
                 "other seeds, " + candidate.metric: ", ".join(f"{v:.4f}" for v in candidate.values.values()),
             },
         ),
@@ -120,8 +122,18 @@ def _smaller(spec: Mapping[str, Any]) -> str:
 
 
 def _table(title: str, rows: dict[str, object]) -> str:
-    lines = [f"| {name} | {str(value).replace('|', '/')} |" for name, value in rows.items() if value not in (None, "")]
+    lines = [f"| {name} | {_cell(str(value))} |" for name, value in rows.items() if value not in (None, "")]
     return f"## {title}\n\n| | |\n|---|---|\n" + "\n".join(lines)
+
+
+def _cell(text: str) -> str:
+    """Text of users as a table has it: on one line, and no markup of its own."""
+    return " ".join(text.split()).replace("|", "/").replace("<", "&lt;").replace("`", "'")
+
+
+def _classes(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED_CLASSES} more" if len(names) > _NAMED_CLASSES else ""
+    return ", ".join(names[:_NAMED_CLASSES]) + more
 
 
 def _source(data: dict[str, object]) -> str:

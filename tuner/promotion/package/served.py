@@ -39,7 +39,7 @@ class PackagedGPT(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
     def _answer(self, row: Mapping[Any, Any], sampling: Any) -> dict[str, Any]:
         prompt, text = row.get("prompt"), row.get("text")
         answer: dict[str, Any] = {}
-        if isinstance(prompt, str):
+        if isinstance(prompt, str) and not self._model.classes:
             answer["text"] = self._model.generate(prompt, sampling)
         if isinstance(text, str) and self._model.classes:
             (found,) = self._model.classify([text])
@@ -53,7 +53,8 @@ class PackagedGPT(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
                 "bytes": score.bytes,
             }
         if not answer:
-            raise ValueError(f"expected a row with a 'prompt' to continue or a 'text' to score, got {sorted(row)}")
+            what = "a 'text'" if self._model.classes else "a 'prompt' to continue or a 'text' to score"
+            raise ValueError(f"expected a row with {what}, got {sorted(row)}")
         return answer
 
 

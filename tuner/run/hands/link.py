@@ -20,7 +20,8 @@ from tuner.spec.trial import TrialSpec
 class TrialJob:
     """Train one trial in ``folder``; ``corpora`` holds the tokenised texts; it writes ``samples`` at milestones.
 
-    It may take ``memory`` bytes (None: what there is); a step has ``parts`` micro-batches (None: as it finds).
+    It may take ``memory`` bytes (None: what there is); a step has ``parts`` micro-batches (None: as it finds). The
+    checkpoint of its lowest ``metric`` stands for it.
     """
 
     number: int
@@ -32,6 +33,7 @@ class TrialJob:
     samples: int = 0
     memory: int | None = None
     parts: int | None = None
+    metric: str = "val_loss"
 
 
 @dataclass(frozen=True)

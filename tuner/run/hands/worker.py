@@ -77,7 +77,7 @@ def _train(job: TrialJob, link: PipeLink, device: str, threads: int | None, seat
 
     place = Place(job.folder, job.corpora, device, threads, memory=job.memory, parts=job.parts, seat=seat)
     try:
-        return fit(job.spec, job.milestones, place, link, job.code_version, job.samples)
+        return fit(job.spec, job.milestones, place, link, job.code_version, job.samples, job.metric)
     except DataError as error:  # the text as written was read before: what was searched does not fit it
         return Outcome(State.INFEASIBLE, str(error))
     except TooLargeError as error:

@@ -102,7 +102,7 @@ def guesses(spec: StudySpec, values: Values) -> dict[str, Guess]:
         return {}
     if isinstance(prior, Mapping):
         return {path: Guess(*pair, proportional(spec.space[path])) for path, pair in prior.items() if path in values}
-    if spec.trial.init.source is not None or spec.trial.task == "classify":  # the law is of weights drawn at random
+    if spec.trial.init.source is not None or spec.trial.task == "classify":  # the law is of new text models
         return {}
     law = step_law(*shape(spec, values), spec.trial.budget)
     return {path: guess for path, guess in law.items() if path in values}

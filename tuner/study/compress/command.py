@@ -23,6 +23,7 @@ from tuner.search.store.url import storage_url
 from tuner.spec.errors import SpecError, TunerError
 from tuner.spec.load import load, parse
 from tuner.spec.records import Weighed
+from tuner.spec.study import StudySpec
 from tuner.spec.trial import TrialSpec
 from tuner.study.command import RUNS, run_study
 from tuner.study.compress.space import compress_yaml
@@ -40,9 +41,11 @@ def compress(model: str, file: Path | None, overrides: list[str], storage: str |
     overrides = [*overrides, f"trial.init.source={json.dumps(model)}"]
     if file is None:
         file = _written(console, model, storage)
+    spec = load(file, overrides)
+    if spec.trial.task == "classify":
+        _require_classifier(spec, storage)
     code = run_study(file, overrides, storage, dry_run)
     if code == 0 and not dry_run:
-        spec = load(file, overrides)
         record = read_study(open_storage(storage_url(storage, spec.study.storage)), spec.name)
         print_compressed(console, record, _before(TrialSpec.model_validate(record.spec["trial"])))
     return code
@@ -63,6 +66,14 @@ def _written(console: Console, model: str, storage: str | None) -> Path:
         file.write_text(compress_yaml(name, model, TrialSpec.model_validate(record["trial"])), encoding="utf-8")
         console.print(Text(f"the study is written to {file}"))
     return file
+
+
+def _require_classifier(spec: StudySpec, storage: str | None) -> None:
+    if not ancestry(RUNS, storage, keep=False)(spec).classes:
+        source = spec.trial.init.source
+        raise SpecError(
+            f"{source} goes on with texts, so there is no classifier to make smaller; remove task: classify."
+        )
 
 
 def _before(trial: TrialSpec) -> Weighed:

@@ -19,11 +19,13 @@ SHARE = 0.2
 def compress_yaml(name: str, source: str, trial: TrialSpec) -> str:
     """The study ``name`` of what ``source`` can be made into: ``trial`` is the one that it comes from."""
     data = trial.data.model_dump(mode="json", exclude_defaults=True, exclude={"tokenizer", "context"})
+    names = trial.task == "classify"
     told = {
+        **({"task": "classify", "classify": trial.classify.model_dump()} if names else {}),
         "init": {"source": source, "take": "part"},
         "model": {"width": trial.model.width, "head_width": trial.model.head_size},  # so that fewer heads are possible
         "data": data,
-        "optim": {"kind": trial.optim.kind, "distil": {"weight": 0.5}},
+        "optim": {"kind": trial.optim.kind, **({} if names else {"distil": {"weight": 0.5}})},
         "batch": trial.batch,
         "budget": str(Budget(trial.budget.amount * SHARE, trial.budget.unit)),
     }

@@ -118,6 +118,7 @@ def shape_on(kind: str, spec: TrialSpec, vocab: int, parts: int) -> dict[str, ob
         adapted["teacher"] = spec.init.sha256
     return {
         **adapted,
+        **({} if spec.task == "generate" else {"task": spec.task}),
         "device": kind,
         "model": spec.as_data()["model"],
         "vocab": vocab,

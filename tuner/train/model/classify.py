@@ -18,7 +18,10 @@ from tuner.train.model.cache import Cache
 from tuner.train.model.gpt import GPT
 
 TOLD = 50
-"""Classes that have an F1 of their own among the metrics; of more, the confusion matrix has them."""
+"""Classes that have an F1 of their own among the metrics."""
+
+LAID_OUT = 100
+"""Classes that have a confusion matrix: each milestone's row carries it."""
 
 
 class Classifier(GPT):
@@ -122,7 +125,7 @@ class Tally:
             metrics |= {
                 f"val_f1/{_said(k, name)}": f1 for k, (name, f1) in enumerate(zip(self._classes, each, strict=True))
             }
-        return metrics, tuple(tuple(int(n) for n in row) for row in confusion)
+        return metrics, tuple(tuple(map(int, row)) for row in confusion) if len(each) <= LAID_OUT else ()
 
 
 def _said(number: int, name: str) -> str:

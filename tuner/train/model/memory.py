@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from tuner.spec.parts.model import ModelSpec
 from tuner.spec.trial import TrialSpec
-from tuner.train.model.shape import padded, shape
+from tuner.train.model.shape import Shape, padded, shape
 
 RUNTIME_BYTES = 364 * 10**6
 """Resident memory of a worker with a model of no size: Python, torch, Lightning, a checkpoint (measured, CPU build)."""
@@ -32,18 +32,24 @@ def memory_bytes(spec: TrialSpec, vocab: int) -> int:
     tokens = spec.batch // parts * spec.data.context
     model, context = spec.model, spec.data.context
     kept = 4 * ALLOCATOR * saved(model, context) * (0.8 if spec.precision == "bf16" else 1.0)  # casts are kept as well
-    training = tokens * (kept * (model.depth + 1) + 12 * padded(vocab, model))
+    logits = padded(vocab, model) if spec.task == "generate" else 0  # a classifier's are a few a text
+    training = tokens * (kept * (model.depth + 1) + 12 * logits)
     evaluated = evaluation_tokens(spec, parts, vocab)
-    evaluation = evaluated * 4 * (EVALUATION * model.width + 2 * padded(vocab, model))
+    evaluation = evaluated * 4 * (EVALUATION * model.width + 2 * logits)
     return RUNTIME_BYTES + weight_bytes(spec, vocab) + int(max(training, evaluation))
+
+
+def counted(spec: TrialSpec, vocab: int) -> Shape:
+    """Its shape before its text is read: a classifier's head is taken to be of two classes."""
+    return shape(spec.model, vocab, spec.data.context, classes=2 if spec.task == "classify" else 0)
 
 
 def weight_bytes(spec: TrialSpec, vocab: int) -> int:
     """Weights, gradients and the optimizer's state in fp32: AdamW keeps two moments, Muon one, Adafactor none; and
     which weights are to stay zero.
     """
-    counts = shape(spec.model, vocab, spec.data.context)
-    hidden = counts.matmul_parameters - padded(vocab, spec.model) * spec.model.width
+    counts = counted(spec, vocab)
+    hidden = counts.matmul_parameters - (padded(vocab, spec.model) * spec.model.width if spec.task == "generate" else 0)
     masks = 4 * hidden if spec.compress.sparsity else 0
     match spec.optim.kind:
         case "adamw":
@@ -59,7 +65,7 @@ def checkpoint_bytes(spec: TrialSpec, vocab: int) -> int:
 
     Adafactor's factors are sums over rows and columns: below a hundredth of the weights from width 200 on.
     """
-    parameters = shape(spec.model, vocab, spec.data.context).parameters
+    parameters = counted(spec, vocab).parameters
     tensors = weight_bytes(spec, vocab) - 4 * parameters
     factors = parameters // 4 if spec.optim.kind == "adafactor" else 0
     return tensors + factors + NAMES_BYTES * (spec.model.depth + 4)

@@ -171,6 +171,7 @@ class GPTModule(nn.Module):
                         logits = self.gpt(x)
                         total += self.gpt.loss_of(logits, y, reduction="sum")
                     heard(logits, y)
+                    del logits  # else they live through the next forward pass
                 elif shards.is_shared(self.gpt):  # fewer windows than ranks: the others need its share of the weights
                     with self._autocast():
                         self.gpt.loss(torch.from_numpy(inputs[:1]).to(self.device), y.new_zeros(1, *targets.shape[1:]))

@@ -277,6 +277,8 @@ def _cells(load: Callable[[], Any], data: DataSpec, place: str) -> Iterator[Docu
 def _label(value: object, names: list[str] | None, column: str, row: int, place: str) -> str:
     if names is not None and isinstance(value, int):
         value = names[value] if 0 <= value < len(names) else None
+    if isinstance(value, list | dict):
+        raise DataError(f"data.label: column '{column}' of {place} has several values a row; expected one label")
     said = "" if value is None else str(value).strip()
     if not said:
         raise DataError(

@@ -38,7 +38,8 @@ def pieces(source: Source, split: Split, only: int | None = None) -> Iterator[Pi
     test last. Documents are counted: each goes whole to the part that is furthest below its share of their number
     so far, itself among them, to the first of equals; ten split 8 / 1 / 1 at 80/10/10. Their sizes play no part,
     or the parts would not be alike: by bytes, long documents lean to training (measured on the standard library:
-    a mean of 23 kB there, 9 and 6 kB in the others). A part with share 0 gets nothing.
+    a mean of 23 kB there, 9 and 6 kB in the others). Those of each label are counted by themselves: each part has its
+    share of every class, however the table is sorted. A part with share 0 gets nothing.
 
     Raises:
         DataError: as the source's stream does.
@@ -46,8 +47,9 @@ def pieces(source: Source, split: Split, only: int | None = None) -> Iterator[Pi
     if source.documents is None:
         yield from _contiguous(source, split, only)
         return
-    given = [0, 0, 0]
+    counts: dict[str | None, list[int]] = {}
     for document in source.documents():
+        given = counts.setdefault(document.label, [0, 0, 0])
         total = sum(given) + 1
         lacking = [share * total - had if share else float("-inf") for share, had in zip(split, given, strict=True)]
         part = lacking.index(max(lacking))

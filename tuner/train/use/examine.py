@@ -173,7 +173,7 @@ def _test(
         "test_loss": float(own.mean()),
         "test_error": _error(own),
         "test_windows": len(own),
-        **({"test_accuracy": _accuracy(trained, corpus)} if trained.classes else {}),
+        **({"test_accuracy": _accuracy(trained, corpus, limit)} if trained.classes else {}),
     }
     if other is not None:
         theirs = block_losses(other, corpus, block, limit)
@@ -185,8 +185,8 @@ def _test(
     return answer
 
 
-def _accuracy(trained: Trained, corpus: Corpus) -> float:
-    known = torch.cat([logits.argmax(-1) == said for logits, said in trained.answers(corpus, "test", None)])
+def _accuracy(trained: Trained, corpus: Corpus, limit: int | None) -> float:
+    known = torch.cat([logits.argmax(-1) == said for logits, said in trained.answers(corpus, "test", limit)])
     return float(known.double().mean())
 
 
@@ -197,7 +197,7 @@ def block_losses(trained: Trained, corpus: Corpus, block: int, limit: int | None
     Blocks are evenly spaced, at least one, of ``limit`` tokens in all; a multiple of the context each.
     """
     if trained.classes:
-        return trained.part_losses(corpus, "test", None)  # a text is a text, however much of it a model reads
+        return trained.part_losses(corpus, "test", limit)
     tokens = corpus.tokens("test")
     if block == trained.spec.data.context:
         return trained.window_losses(tokens, None if limit is None else max(limit, block))
@@ -221,16 +221,22 @@ def _shown(trained: Trained, corpus: Corpus | None) -> dict[str, Any]:
 
 
 def _labelled(trained: Trained, corpus: Corpus | None) -> tuple[str, ...]:
-    """A few texts of the test part with what it takes them for and what they are."""
-    if corpus is None:
-        return ()
-    tokens, labels = corpus.tokens("test"), corpus.labels("test")
-    said = []
-    for number in range(min(len(SAMPLES), len(labels) - 1)):
-        text = trained.tokenizer.decode(tokens[labels[number, 0] : labels[number + 1, 0]])[:_SHOWN]
-        (answer,), truth = trained.classify([text]), corpus.info.classes[labels[number, 1]]
-        said.append(f"{text}\n-> {answer.label} ({answer.probabilities[answer.label]:.0%}); it is {truth}")
-    return tuple(said)
+    """A few texts of the test part with what it takes them for and what they are.
+
+    Raises:
+        DataError: there is no test part.
+    """
+    if corpus is None or not corpus.info.documents[2]:
+        raise DataError("what it takes texts for is shown on those of the test part, and data.split keeps none.")
+    logits, said = next(iter(trained.answers(corpus, "test", None)))
+    tokens, labels, names = corpus.tokens("test"), corpus.labels("test"), corpus.info.classes
+    shown = []
+    for number in range(min(len(SAMPLES), len(said))):
+        ids = tokens[labels[number, 0] : labels[number + 1, 0]]
+        text = trained.tokenizer.decode(ids[ids != trained.tokenizer.end])[:_SHOWN]
+        share, taken = logits[number].float().softmax(-1).max(-1)
+        shown.append(f"{text}\n-> {names[int(taken)]} ({float(share):.0%}); it is {names[int(said[number])]}")
+    return tuple(shown)
 
 
 def _latency(trained: Trained) -> float:

@@ -18,10 +18,11 @@ from tuner.spec.disk import note
 from tuner.spec.errors import CheckpointError, DataError
 from tuner.spec.parts.data import DataSpec, TokenizerSpec
 from tuner.spec.parts.model import ModelSpec
+from tuner.spec.records import classes_of
 from tuner.spec.trial import TrialSpec
 from tuner.train.checkpoint import SPEC, WEIGHTS, read_weights
 from tuner.train.text.tokenizer import LibraryTokenizer, Tokenizer, load_tokenizer
-from tuner.train.use.trained import classes_of, read_record
+from tuner.train.use.trained import read_record
 
 CONFIG = "config.json"
 _INDEX = f"{WEIGHTS}.index.json"

@@ -76,8 +76,9 @@ def pace(depth: int, width: int, context: int, tokens: int, pairs: int, threads:
 
 def paces(folders: Sequence[str], turns: int) -> list[list[float]]:
     """Milliseconds a generated token of the model in each checkpoint, measured in turns: (folders, ``turns``)."""
+    from tuner.spec.records import classes_of
     from tuner.train.checkpoint import WEIGHTS, read_weights
-    from tuner.train.use.trained import classes_of, read_record
+    from tuner.train.use.trained import read_record
 
     models = []
     for folder in map(Path, folders):

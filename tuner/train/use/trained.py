@@ -21,7 +21,7 @@ from torch import Tensor
 
 from tuner.spec.errors import CheckpointError, DataError
 from tuner.spec.parts.sampling import Sampling
-from tuner.spec.records import Written
+from tuner.spec.records import Written, classes_of
 from tuner.spec.trial import TrialSpec
 from tuner.train.checkpoint import MANIFEST, SPEC, WEIGHTS, read_weights, verify, verify_files
 from tuner.train.examples import evaluation
@@ -29,6 +29,7 @@ from tuner.train.model.classify import build_gpt
 from tuner.train.model.gpt import GPT
 from tuner.train.text.corpus import Corpus
 from tuner.train.text.cursor import Batch, Tokens, evaluation_windows
+from tuner.train.text.prepare.clean import cleaned
 from tuner.train.text.split import Part
 from tuner.train.text.tokenizer import Tokenizer, load_tokenizer
 from tuner.train.use.generate import generate
@@ -37,10 +38,6 @@ from tuner.train.use.words import Words, first_id
 
 Precision = Literal["fp32", "bf16"]
 _SCORED = 2**24  # logits in one batch of evaluation: 64 MiB
-
-
-CLASSES = "classes"
-"""The fact of a classifier that names its classes in their order, as JSON."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +77,7 @@ class Trained:
         return classes_of(self.facts)
 
     def classify(self, texts: Sequence[str]) -> list[Answer]:
-        """What each text is, by its first ``context`` tokens as in training.
+        """What each text is, by its first ``context`` tokens, cleaned as the texts that it learned from.
 
         Raises:
             DataError: the model is no classifier.
@@ -88,7 +85,8 @@ class Trained:
         if not self.classes:
             raise DataError("this model goes on with texts and knows no classes; train one with task: classify.")
         answers, context = [], self.spec.data.context
-        for ids in self.tokenizer.encode([_clean(text) for text in texts]):
+        data = self.spec.data
+        for ids in self.tokenizer.encode([cleaned(_clean(text), data.clean, data.mask) for text in texts]):
             end = [] if self.tokenizer.end is None else [self.tokenizer.end]
             row = [*map(int, ids), *end][:context] or [first_id(self.tokenizer)]
             with torch.inference_mode(), _computing(self.precision):
@@ -281,11 +279,6 @@ def read_record(folder: Path) -> tuple[TrialSpec, dict[str, Any]]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split())[:300]
         raise CheckpointError(f"{folder / SPEC}: expected the spec of a trial and its facts ({reason}).") from error
-
-
-def classes_of(facts: Mapping[str, Any]) -> tuple[str, ...]:
-    """The classes that a trial's facts name; none where it is no classifier's."""
-    return tuple(json.loads(facts.get(CLASSES, "[]")))
 
 
 def _clean(text: str) -> str:

@@ -64,10 +64,10 @@ def evaluation_documents(
     tokens: Tokens, labels: Labels, context: int, limit: int | None, size: int
 ) -> Iterator[tuple[Batch, NDArray[np.int64]]]:
     """Inputs (at most ``size``, tokens of the longest) and classes (at most ``size``,), the same at every call: all
-    texts, or evenly spaced ones, at least one, whose contexts are ``limit`` tokens.
+    texts, or evenly spaced ones, at least one, which have about ``limit`` tokens: the same ones whatever the context.
     """
     count = len(labels) - 1
-    wanted = count if limit is None else min(count, max(1, limit // context))
+    wanted = count if limit is None else min(count, max(1, limit * count // max(1, len(tokens))))
     chosen = np.arange(wanted) * count // max(wanted, 1)
     for first in range(0, wanted, size):
         rows = _read(tokens, labels, chosen[first : first + size], context)

@@ -5,7 +5,6 @@ Numbers of classes and places only; no text is kept here.
 from __future__ import annotations
 
 from array import array
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,8 @@ from tuner.train.text.split import PARTS, Part
 
 MOST = 1000
 """Classes: more are ids or texts, and not what a text is."""
+LONGEST = 100
+"""Characters of a class's name."""
 
 
 def labels_file(part: Part) -> str:
@@ -31,6 +32,15 @@ class Labels:
         self._numbers: dict[str, int] = {}
 
     def hear(self, part: int, place: int, label: str) -> None:
+        """A text of that part begins there.
+
+        Raises:
+            DataError: it is the label after ``MOST``, or longer than a class is called.
+        """
+        if len(label) > LONGEST:
+            raise DataError(f"data.label: {short(label)!r} is no class's name, it is too long; is it the right column?")
+        if label not in self._numbers and len(self._numbers) >= MOST:
+            raise DataError(f"data.label: there are more than {MOST:,} different labels; is it the right column?")
         self._places[part].append(place)
         self._said[part].append(self._numbers.setdefault(label, len(self._numbers)))
 
@@ -38,17 +48,15 @@ class Labels:
         """The classes in order of their names, of which each has its place as its number; ``column`` is for errors.
 
         Raises:
-            DataError: the training texts are all of one class, or there are more than ``MOST``.
+            DataError: the texts to learn from, or to judge by, are all of one class.
         """
-        train = Counter(self._said[0])
-        if len(train) < 2:
-            only = short(next(iter(self._numbers), "nothing"))
-            raise DataError(f"data.label: all training texts are {only} by column '{column}'; expected two classes")
-        if len(self._numbers) > MOST:
-            raise DataError(
-                f"data.label: column '{column}' has {len(self._numbers):,} different values; expected at most {MOST:,} "
-                "classes. Is it the right column?"
-            )
+        names = list(self._numbers)
+        for said, what in ((self._said[0], "learn from"), (self._said[1], "judge by")):
+            if len(found := set(said)) == 1:
+                only = short(names[found.pop()])
+                raise DataError(
+                    f"data.label: all texts to {what} are {only!r} by column '{column}'; expected two classes at least"
+                )
         return tuple(sorted(self._numbers))
 
     def write(self, folder: Path, classes: tuple[str, ...], tokens: list[int]) -> None:
