@@ -6,6 +6,7 @@ import contextlib
 from typing import Any, get_args
 
 import pytest
+import sqlalchemy
 from optuna.trial import Trial
 from sqlalchemy.engine.default import DefaultDialect
 
@@ -237,6 +238,29 @@ def test_a_trial_without_its_values_gets_those_it_would_have_had(url: str) -> No
     search.ask()
     search._study.ask()  # and then its driver died
     assert Search(parse(YAML), storage).unfinished() == both
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe", "bayes"])
+@pytest.mark.parametrize("given", [0, 1, 2])
+def test_a_store_away_while_values_are_given_changes_none(
+    sampler: str, given: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outage, "_PAUSE", 0.0)
+    spec = parse(YAML, overrides=[f"study.sampler={sampler}", "study.prior=none"])
+    whole = Search(spec, open_storage(MEMORY_URL))
+    both = [whole.ask(), whole.ask()]
+    left: set[int] = set()
+
+    def away(trial: Trial, path: str, dimension: Dimension, before: Any = None) -> Value:
+        if len(trial.params) == given and trial.number not in left:
+            left.add(trial.number)
+            raise sqlalchemy.exc.OperationalError("UPDATE", {}, Exception("gone"), connection_invalidated=True)
+        return suggest(trial, path, dimension, before)
+
+    monkeypatch.setattr(asktell, "suggest", away)
+    search = Search(spec, open_storage(MEMORY_URL))
+    assert [search.ask(), search.ask()] == both
+    assert left
 
 
 @pytest.mark.parametrize("sampler", ["random", "tpe", "bayes"])

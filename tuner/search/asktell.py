@@ -13,7 +13,6 @@ from typing import Any, TypeVar, cast
 
 import optuna
 from optuna.pruners import HyperbandPruner, _filter_study
-from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
@@ -199,10 +198,11 @@ class Search:
         """``ask``, a piece at a time: trials may be reported and told in between, but no other asked for."""
         trial = self._ask()
         sampler = build_sampler(self.spec, trial.number, self._past)
+        chosen: Point | None = None
         yield
         if isinstance(sampler, BayesSampler) and (trials := self._to_choose_by(trial._trial_id)):
-            yield from sampler.choosing(trials, trial.number)
-        return self._opened(*self._chosen(trial._trial_id, sampler))
+            chosen = yield from sampler.choosing(trials, trial.number)
+        return self._opened(*self._chosen(trial._trial_id, chosen))
 
     @_guarded
     def _to_choose_by(self, trial_id: int) -> list[FrozenTrial]:
@@ -213,9 +213,9 @@ class Search:
         return _filter_study(self._study, trial).get_trials(deepcopy=False)
 
     @_guarded
-    def _chosen(self, trial_id: int, sampler: BaseSampler) -> tuple[Trial, Asked]:
+    def _chosen(self, trial_id: int, chosen: Point | None) -> tuple[Trial, Asked]:
         trial = Trial(self._study, trial_id)
-        return trial, self._choose(trial, sampler)
+        return trial, self._choose(trial, chosen)
 
     @_guarded
     def _ask(self) -> Trial:
@@ -285,8 +285,11 @@ class Search:
             return []
         return wanted(read_study(self._storage, self.spec.name), repeats.top, repeats.seeds)
 
-    def _choose(self, trial: Trial, sampler: BaseSampler | None = None) -> Asked:
-        self._study.sampler = sampler or build_sampler(self.spec, trial.number, self._past)
+    def _choose(self, trial: Trial, chosen: Point | None = None) -> Asked:
+        sampler = build_sampler(self.spec, trial.number, self._past)  # anew: done again, it draws what it drew before
+        if isinstance(sampler, BayesSampler):
+            sampler.chosen = chosen
+        self._study.sampler = sampler
         before = trial.distributions  # none, unless it was left in the middle of this
         point = self.spec.walk(lambda path, dim: suggest(trial, path, dim, before.get(path)))
         attributes = trial.user_attrs

@@ -43,14 +43,15 @@ class BayesSampler(BaseSampler):
 
     def __init__(self, spec: StudySpec, seed: int, past: Past) -> None:
         self._spec, self._seed, self._past, self._random = spec, seed, past, RandomSampler(seed)
-        self._chosen: Point | None = None
+        self.chosen: Point | None = None
 
-    def choosing(self, trials: Sequence[FrozenTrial], number: int) -> Pieces[None]:
-        """Choose the point of trial ``number`` of ``trials``, a piece at a time, before it is asked for."""
+    def choosing(self, trials: Sequence[FrozenTrial], number: int) -> Pieces[Point]:
+        """The point of trial ``number`` of ``trials``, a piece at a time; kept for when it is asked for."""
         before = bisect.bisect_left(trials, number, key=lambda one: one.number)
         history = self._past.seen(trials[:before])
         yield
-        self._chosen = yield from proposing(self._spec, self._past.axes, history, self._seed)
+        self.chosen = yield from proposing(self._spec, self._past.axes, history, self._seed)
+        return self.chosen
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         return {path: distribution(dimension) for path, dimension in self._spec.space.items()}
@@ -60,9 +61,9 @@ class BayesSampler(BaseSampler):
     ) -> dict[str, Any]:
         if not search_space:
             return {}
-        if self._chosen is None:
+        if self.chosen is None:
             whole(self.choosing(study.get_trials(deepcopy=False), trial.number))
-        return dict(self._chosen or {})
+        return dict(self.chosen or {})
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
