@@ -126,7 +126,7 @@ def test_evaluation_reads_each_text_once(given: list[int], context: int, size: i
     tokens, labels = some(given)
     batches = list(evaluation_documents(tokens, labels, context, limit, size))
     seen = [int(row[0]) // 10 for rows, _ in batches for row in rows]
-    wanted = len(given) if limit is None else min(len(given), max(1, limit // context))
+    wanted = len(given) if limit is None else min(len(given), max(1, limit * len(given) // sum(given)))
     assert len(seen) == len(set(seen)) == wanted
     for rows, kinds in batches:
         assert len(rows) == len(kinds) <= size

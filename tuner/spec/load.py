@@ -327,6 +327,7 @@ def _annotation(document: Document, where: Where) -> Any:
             model = model_of(annotation)
         elif args := _items(annotation):
             annotation = args[min(step, len(args) - 1) if isinstance(step, int) else -1]
+            model = model_of(annotation)
     return annotation
 
 

@@ -105,6 +105,8 @@ class StudySpec(Frozen):
             *sections, name = path.split(".")
             section: dict[str, Any] = data
             for step in sections:
+                if step not in section:
+                    raise SpecError(f"{path}: the study mixes in no {step}.")
                 section = section[step]
             section[name] = typed
         try:
@@ -170,6 +172,12 @@ def _comparable(spec: StudySpec) -> list[Mistake]:
         known = ", ".join(METRICS[spec.trial.task])
         sentence = f"task {spec.trial.task} has no {spec.study.metric}; it is one of {known}"
         return [Mistake(("study", "metric"), f"{sentence} (each is to be low)")]
+    strange = [
+        path for path in spec.space if path.startswith("data.mix.") and path.split(".")[2] not in spec.trial.data.mix
+    ]
+    if strange:
+        known = ", ".join(spec.trial.data.mix) or "nothing"
+        return [Mistake(("space", strange[0]), f"trial.data.mix has {known}, so this searches nothing", key=True)]
     told = ("data.clean.", "data.documents", "data.overlap")
     if changed := [path for path in spec.space if path.startswith(told)]:
         sentence = (

@@ -69,7 +69,7 @@ def prepare_data(spec: StudySpec, corpora: Path, screen: Screen, begun: bool = F
         warm_up()  # the text is sound and takes a while: load torch meanwhile
         screen.progress(work)
 
-    answer = call(DataJob(spec.trial.data, corpora), heard)
+    answer = call(DataJob(spec.trial.data, corpora, apart=not begun), heard)
     if isinstance(answer, TunerError):
         raise answer
     assert isinstance(answer, CorpusInfo)

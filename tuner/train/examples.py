@@ -1,11 +1,11 @@
-"""What a trial learns from and what it is judged by: windows of a text, or labelled texts, as its data has it.
+"""What a trial learns from and what it is judged by: windows of texts, or labelled texts, as its data has it.
 The one place that knows there are two kinds; both are pure functions of seed and step.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,16 +14,23 @@ from tuner.spec.parts.data import AugmentSpec, DataSpec
 from tuner.spec.records import CorpusInfo
 from tuner.train.text.augment import Augmented
 from tuner.train.text.corpus import Corpus
-from tuner.train.text.cursor import WINDOWS, Batch, Windowed, evaluation_windows
+from tuner.train.text.cursor import WINDOWS, Batch, Windowed, Windows, evaluation_windows
 from tuner.train.text.labelled.documents import AugmentedDocuments, Documents, evaluation_documents
+from tuner.train.text.mixed.mixture import Mixture
 from tuner.train.text.split import Part
 
 
-def training(corpus: Corpus, data: DataSpec, seed: int) -> Windowed:
-    """The batches of a trial: shape (size, context + 1), or (size, 2, context) where windows are disturbed."""
+def training(corpus: Corpus, data: DataSpec, seed: int, mixed: Mapping[str, Corpus] | None = None) -> Windowed:
+    """The batches of a trial: shape (size, context + 1), or (size, 2, context) where windows are disturbed; of the
+    texts ``mixed`` in as well, each with its share.
+    """
     tokens, disturbed = corpus.tokens("train"), data.augment != AugmentSpec()
     if data.label is None:
         windows = WINDOWS[data.windows](tokens, data.context, seed)
+        if mixed:
+            texts = [corpus, *(mixed[name] for name in data.mix)]
+            each = [Windows(text.tokens("train"), data.context, seed) for text in texts]
+            windows = Mixture(each, [told.share for told in data.mix.values()])
         return Augmented(windows, data.augment, seed) if disturbed else windows
     documents = Documents(tokens, corpus.labels("train"), data.context, seed)
     return AugmentedDocuments(documents, data.augment, seed) if disturbed else documents

@@ -39,8 +39,12 @@ from tuner.train.meter import Meter
 from tuner.train.model.classify import Classifier
 from tuner.train.model.module import GPTModule, Setting
 from tuner.train.model.shape import Shape, shape
-from tuner.train.text.corpus import open_corpus
+from tuner.train.text.corpus import Corpus, open_corpus
+from tuner.train.text.mixed.mixture import fingerprints, open_mixed
 from tuner.train.use.samples import Samples
+
+MIXED = "mixed_fingerprints"
+"""The fact of a trial that says which texts were mixed in: name -> fingerprint, as JSON."""
 
 
 @dataclass(frozen=True)
@@ -129,14 +133,14 @@ def fit(
         if device.type == "cuda":
             torch.set_float32_matmul_precision("high")  # TF32: what "fp32" means on a GPU
         corpus = open_corpus(spec.data, place.corpora, link.preparing)
-        info = corpus.info
+        info, mixed = corpus.info, open_mixed(spec.data, corpus, place.corpora, link.preparing)
         classes = len(info.classes)
         counts = shape(spec.model, info.vocab, spec.data.context, classes)
         clock = ranks.clock if spec.budget.unit is Unit.SECONDS else time.perf_counter
         meter = Meter(spec.budget, spec.tokens_per_step, counts.flops_per_token, milestones, clock)
         sound = ranks.once(lambda: checkpoint.sound(place.folder))
         if sound:
-            setting = _recorded(sound[0], spec, info, place.parts)
+            setting = _recorded(sound[0], spec, info, fingerprints(mixed), place.parts)
         else:
             setting = ranks.once(lambda: _settled(spec.share, info, meter.steps, place, link))
         torch.manual_seed(spec.seed)
@@ -149,11 +153,13 @@ def fit(
             descend(module, info)
         module.adopt(setting)
         facts = _facts(spec, info, counts, meter.steps, setting, device, code_version)
+        if mixed:
+            facts[MIXED] = json.dumps(fingerprints(mixed))
         if spec.init.source is not None:
             facts["trained_parameters"] = sum(one.numel() for one in module.gpt.parameters() if one.requires_grad)
         writing = Samples(module.gpt, corpus.tokenizer, samples if first and spec.task == "generate" else 0)
         capacity = Capacity(place.memory or sys.maxsize, device_kind(device), place.machine)
-        return _train(Life(module, meter, corpus, place.folder, link, facts, writing, capacity, metric), sound)
+        return _train(Life(module, meter, corpus, place.folder, link, facts, writing, capacity, metric), sound, mixed)
 
 
 @contextlib.contextmanager
@@ -185,7 +191,9 @@ def _settled(spec: TrialSpec, info: CorpusInfo, steps: int | None, place: Place,
     return settle(spec, info.vocab, steps, device, place.machine, say, parts=place.parts, classes=classes)
 
 
-def _recorded(saved: checkpoint.Saved, spec: TrialSpec, info: CorpusInfo, parts: int | None) -> Setting:
+def _recorded(
+    saved: checkpoint.Saved, spec: TrialSpec, info: CorpusInfo, mixed: dict[str, str], parts: int | None
+) -> Setting:
     """How the trial of a checkpoint was computed: it goes on so, whatever this machine would choose now; in more
     micro-batches only where memory has not sufficed.
 
@@ -197,16 +205,17 @@ def _recorded(saved: checkpoint.Saved, spec: TrialSpec, info: CorpusInfo, parts:
         raise CheckpointError(f"{saved.folder}: belongs to another trial (its spec differs); move the folder away.")
     facts = record["facts"]
     now = {"data_fingerprint": info.fingerprint, "tokenizer_fingerprint": info.tokenizer_fingerprint}
+    now |= {MIXED: json.dumps(mixed)} if mixed else {}
     for name, fingerprint in now.items():
-        if facts[name] != fingerprint:
+        if facts.get(name) != fingerprint:
             raise CheckpointError(
-                f"{saved.folder}: was trained on other data ({name} {facts[name]}, now {fingerprint}); "
+                f"{saved.folder}: was trained on other data ({name} {facts.get(name)}, now {fingerprint}); "
                 "restore the text or start a study with a new name."
             )
     return Setting(facts["precision"], facts["compile"], max(facts["accumulate"], parts or 1))
 
 
-def _train(life: Life, sound: Sequence[checkpoint.Saved]) -> Outcome:
+def _train(life: Life, sound: Sequence[checkpoint.Saved], mixed: dict[str, Corpus]) -> Outcome:
     meter, module = life.meter, life.module
     facts = life.record["facts"]
     life.link.started(Started(module.spec.as_data(), facts, sound[0].spent.steps if sound else None))
@@ -215,7 +224,7 @@ def _train(life: Life, sound: Sequence[checkpoint.Saved]) -> Outcome:
     if life.outcome is None and meter.due:  # interrupted between a step and its evaluation
         life.reckon()
     if life.outcome is None and not meter.done:
-        windows = training(life.corpus, module.spec.data, module.spec.seed)
+        windows = training(life.corpus, module.spec.data, module.spec.seed, mixed)
         left = 2**31 if meter.steps is None else meter.steps - meter.spent.steps
         batches = Ahead(windows, meter.spent.steps, left, module.spec.batch, module.device, life.ranks)
         trainer = _trainer(life, module.device)

@@ -39,9 +39,9 @@ def compare_trunks(classes: int, labels: int, depth: int, width: int, budgets: t
         TunerError: a study does not end.
     """
     docstrings, code = dict[str, str](), list[str]()
-    for module, told, rest in _library():
-        docstrings |= {text: docstrings.get(text, module) for text in told}
-        code.append(rest)
+    for module, texts, source in _library():
+        docstrings |= {text: docstrings.get(text, module) for text in texts}
+        code.append(source)
     known = {name for name, _ in Counter(docstrings.values()).most_common(classes)}
     rows = [(module, text) for text, module in docstrings.items() if module in known]
     random.Random(1).shuffle(rows)
@@ -54,19 +54,23 @@ def compare_trunks(classes: int, labels: int, depth: int, width: int, budgets: t
         with Path("docstrings.csv").open("w", encoding="utf-8", newline="") as file:
             csv.writer(file).writerows([("package", "text"), *rows])
         old = {"source": "text", "path": "code.txt"}
-        new = {"source": "csv", "path": "docstrings.csv", "column": "text", "label": "package"}
+        new: dict[str, object] = {"source": "csv", "path": "docstrings.csv", "column": "text", "label": "package"}
         new |= {"split": [share, 1 - share, 0.0], "val_tokens": None}
         model, words = {"depth": depth, "width": width}, None
         trunk = study("trunk", old, model, budgets[0], 1)
         most = Counter(name for name, _ in rows).most_common(1)[0][1] / len(rows)
-        loss, rest = trunk.trials[0].milestones[MILESTONES], len(rows) - labels
-        print(f"{depth} x {width}; docstrings of {classes} packages: {labels:,} to learn from, {rest:,} to judge by")
+        loss, judged = trunk.trials[0].milestones[MILESTONES], len(rows) - labels
+        print(f"{depth} x {width}; docstrings of {classes} packages: {labels:,} to learn from, {judged:,} to judge by")
         print(f"trunk: {budgets[0]} of source, {loss:.4f}; classifiers: {budgets[1]}, {seeds} seeds")
         print(f"{'always the most frequent package':40} {most:.1%}", flush=True)
         for way, shape, init in (("trunk", {}, {"source": "trunk/0"}), ("nothing", model, None)):
             for rate in RATES:
                 name = f"{way}-{rate:g}".replace(".", "")
-                settings = {"optim.lr": 3e-3 * rate, "optim.muon.lr": 1e-2 * rate, "classify.pool": "mean"}
+                settings: dict[str, float | str] = {
+                    "optim.lr": 3e-3 * rate,
+                    "optim.muon.lr": 1e-2 * rate,
+                    "classify.pool": "mean",
+                }
                 told = study(
                     name,
                     new,

@@ -43,6 +43,7 @@ def card(candidate: Candidate, evidence: Evidence, answers: Sequence[Answer], ov
             "Data",
             {
                 "source": _source(spec["data"]),
+                "mixed in": _mixed(spec["data"].get("mix", {})),
                 "text fingerprint": facts.get("data_fingerprint"),
                 "tokenizer": f"{spec['data']['tokenizer']['kind']}, vocabulary {facts.get('vocab')}, "
                 f"fingerprint {facts.get('tokenizer_fingerprint')}",
@@ -140,6 +141,10 @@ def _source(data: dict[str, object]) -> str:
     return ", ".join(
         f"{name} {data[name]}" for name in ("source", "path", "name", "revision", "column", "label") if data.get(name)
     )
+
+
+def _mixed(mix: Mapping[str, Any]) -> str:
+    return "; ".join(f"{name}, {one['share']:.0%}: {_source(one)}" for name, one in mix.items())
 
 
 def _number(value: int | None) -> str:

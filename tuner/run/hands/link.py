@@ -38,10 +38,13 @@ class TrialJob:
 
 @dataclass(frozen=True)
 class DataJob:
-    """Build (or find) one corpus; answers with its CorpusInfo."""
+    """Build (or find) one corpus, and those of what is mixed in; answers with its CorpusInfo. ``apart``: they are held
+    to being other texts than what is judged by.
+    """
 
     data: DataSpec
     corpora: Path
+    apart: bool = False
 
 
 @dataclass(frozen=True)

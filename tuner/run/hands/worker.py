@@ -109,8 +109,13 @@ def _answering(work: Callable[P, object]) -> Callable[P, object]:
 @_answering
 def _prepare(job: DataJob, link: PipeLink) -> object:
     from tuner.train.text.corpus import open_corpus
+    from tuner.train.text.mixed.mixture import open_mixed, require_foreign
 
-    return open_corpus(job.data, job.corpora, link.preparing).info
+    corpus = open_corpus(job.data, job.corpora, link.preparing)
+    open_mixed(job.data, corpus, job.corpora, link.preparing)
+    if job.apart:
+        require_foreign(job.data)
+    return corpus.info
 
 
 @_answering

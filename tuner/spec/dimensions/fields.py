@@ -5,6 +5,7 @@ Read off the models themselves; no bound and no allowed word is ever written her
 from __future__ import annotations
 
 import json
+import re
 import types
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from pydantic.fields import FieldInfo
 
 from tuner.spec.budget import Budget
 from tuner.spec.errors import SpecError, nearest, said
+from tuner.spec.parts.data import MIX_NAME, MixSpec
 from tuner.spec.records import Value
 from tuner.spec.trial import TrialSpec
 
@@ -85,7 +87,7 @@ def values_of(trial: TrialSpec) -> dict[str, Value]:
             for name in path.split("."):
                 node = getattr(node, name)
             values[path] = node
-    return values
+    return values | {f"data.mix.{name}.share": mixed.share for name, mixed in trial.data.mix.items()}
 
 
 def read_point(words: Iterable[str]) -> dict[str, Value]:
@@ -194,5 +196,26 @@ def words_of(annotation: Any) -> tuple[str, ...]:
     return tuple(word for arg in get_args(annotation) for word in words_of(arg))
 
 
-LEAVES: Mapping[str, Leaf] = {leaf.path: leaf for leaf in _leaves(TrialSpec)}
-"""Every field of a trial by its dotted path, in the order of the models."""
+class _Leaves(Mapping[str, Leaf]):
+    """Every field by its path; also the share of any text that is mixed in, whose name is the user's."""
+
+    def __init__(self) -> None:
+        self._known = {leaf.path: leaf for leaf in _leaves(TrialSpec)}
+        self._share = annotated(MixSpec.model_fields["share"])
+
+    def __getitem__(self, path: str) -> Leaf:
+        if path not in self._known and _SHARE.fullmatch(path):
+            return Leaf(path, self._share)
+        return self._known[path]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._known)
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+
+_SHARE = re.compile(rf"data\.mix\.{MIX_NAME}\.share")
+
+LEAVES: Mapping[str, Leaf] = _Leaves()
+"""Every field of a trial by its dotted path, in the order of the models; and ``data.mix.NAME.share``, of any name."""

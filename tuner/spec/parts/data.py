@@ -70,27 +70,55 @@ class AugmentSpec(Frozen):
 _SOURCE_FIELDS = {
     "stdlib": ((), ()),
     "text": (("path",), ("documents",)),
-    "csv": (("path", "column"), ("label",)),
-    "json": (("path", "column"), ("label",)),
-    "parquet": (("path", "column"), ("label",)),
-    "hf": (("name", "column"), ("label", "revision", "subset", "part", "cap")),
+    "csv": (("path", "column"), ()),
+    "json": (("path", "column"), ()),
+    "parquet": (("path", "column"), ()),
+    "hf": (("name", "column"), ("revision", "subset", "part", "cap")),
 }
 """source -> (fields it needs, fields it may have); any other of these fields contradicts it."""
 
+_LABELLED = ("csv", "json", "parquet", "hf")
 
-class DataSpec(Frozen):
-    """Where text comes from and how it is cut into tokens, parts and windows."""
+
+class SourceSpec(Frozen):
+    """Where a text comes from."""
 
     source: Literal["stdlib", "text", "csv", "json", "parquet", "hf"] = "stdlib"
     path: str | None = None  # a file or a glob, from the folder the command runs in
     documents: Literal["file", "paragraph", "line"] | None = None  # text: what is one; absent: each of several files
     column: str | None = None
-    label: str | None = None  # the column that says what a text is, for task classify
     name: str | None = None  # hf: the data set's name on the hub, or a local folder
     revision: str | None = None
     subset: str | None = None
     part: str | None = None  # hf: which of the data set's own splits to read; "train" if absent
     cap: Size | None = None  # hf: read at most so much text; 1 GB if absent
+
+    @model_validator(mode="after")
+    def _belong(self) -> Self:
+        needed, optional = _SOURCE_FIELDS[self.source]
+        for name in ("path", "documents", "column", "name", "revision", "subset", "part", "cap"):
+            given = getattr(self, name) is not None
+            if given and name not in needed + optional:
+                raise ValueError(f"{name} does not belong to source {self.source}; remove it or change the source")
+            if name in needed and not given:
+                raise ValueError(f"source {self.source} needs {name}")
+        return self
+
+
+class MixSpec(SourceSpec):
+    """Another text to learn from beside the one that is judged by: of all sequences its training part has ``share``."""
+
+    share: Annotated[Float, Field(ge=0, le=0.95)] = 0.1
+
+
+MIX_NAME = "[a-z][a-z0-9_]*"
+
+
+class DataSpec(SourceSpec):
+    """Where text comes from and how it is cut into tokens, parts and windows."""
+
+    label: str | None = None  # the column that says what a text is, for task classify
+    mix: dict[Annotated[str, Field(pattern=f"^{MIX_NAME}$")], MixSpec] = Field(default={})  # by a name of one's own
     clean: CleanSpec = CleanSpec()
     mask: tuple[Literal["email", "key"], ...] = ()  # what is taken out of the text: addresses, what looks like a secret
     overlap: Fraction = 0.02  # share of the text to judge by that may stand in the training part too
@@ -103,13 +131,14 @@ class DataSpec(Frozen):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        needed, optional = _SOURCE_FIELDS[self.source]
-        for name in ("path", "documents", "column", "label", "name", "revision", "subset", "part", "cap"):
-            given = getattr(self, name) is not None
-            if given and name not in needed + optional:
-                raise ValueError(f"{name} does not belong to source {self.source}; remove it or change the source")
-            if name in needed and not given:
-                raise ValueError(f"source {self.source} needs {name}")
+        if self.label is not None and self.source not in _LABELLED:
+            raise ValueError(f"label does not belong to source {self.source}; remove it or change the source")
+        if self.mix and self.label is not None:
+            raise ValueError("mix is for texts without labels; remove it, or label")
+        if self.mix and self.windows == "random":
+            raise ValueError("mix needs windows: epochs; remove windows: random")
+        if sum(mixed.share for mixed in self.mix.values()) > 0.95:
+            raise ValueError("mix leaves the text itself less than 0.05 of what is learned from; lower its shares")
         if self.label is not None and self.label == self.column:
             raise ValueError(f"label and column are both {self.column}; label names the column of the answers")
         if self.label is not None and self.windows == "random":
@@ -121,6 +150,11 @@ class DataSpec(Frozen):
         if min(self.split[:2]) == 0:
             raise ValueError("split needs a training and a validation part above 0; only the test part may be 0")
         return self
+
+    def beside(self, name: str, tokenizer: TokenizerSpec) -> DataSpec:
+        """The data of what ``mix`` calls so: prepared and parted as the text itself, in its vocabulary."""
+        theirs = self.mix[name].model_dump(exclude={"share"})
+        return DataSpec.model_validate({**self.model_dump(), **theirs, "mix": {}, "tokenizer": tokenizer.model_dump()})
 
     @property
     def prepared(self) -> list[object]:

@@ -17,6 +17,7 @@ from tuner.spec.parts.data import DataSpec
 from tuner.spec.records import CorpusInfo, Preparing
 from tuner.study.prepare import ancestry
 from tuner.train.text.corpus import corpus_report, open_corpus
+from tuner.train.text.mixed.mixture import open_mixed, require_foreign
 from tuner.train.text.prepare.watch import require_apart
 
 _PARTS = ("training", "validation", "test")
@@ -37,16 +38,23 @@ def tell_text(yaml: Path, overrides: list[str], runs: Path, as_json: bool) -> No
             share = "" if work.fraction is None else f" {work.fraction:.0%}"
             waiting.print(Text(f"{work.task}{share}"), end="\r", soft_wrap=True)
 
-    info = open_corpus(data, runs / ".corpora", progress).info
+    corpus = open_corpus(data, runs / ".corpora", progress)
+    mixed, info = open_mixed(data, corpus, runs / ".corpora", progress), corpus.info
     report = corpus_report(Path(info.folder))
     if as_json:
-        print(json.dumps(_facts(info, report), indent=1))
+        told = {name: _facts(one.info, corpus_report(Path(one.info.folder))) for name, one in mixed.items()}
+        print(json.dumps({**_facts(info, report), **({"mix": told} if told else {})}, indent=1))
         return
     console = Console()
     console.print(_table(info, report))
     for sentence in _sentences(data, report):
         console.print(Text(sentence))
+    for name, one in mixed.items():
+        console.print(
+            _table(one.info, corpus_report(Path(one.info.folder)), f"{name}, {data.mix[name].share:.0%} mixed in: ")
+        )
     require_apart(report.get("overlap", {}), data.overlap)
+    require_foreign(data)
 
 
 def _facts(info: CorpusInfo, report: dict[str, Any]) -> dict[str, Any]:
@@ -57,8 +65,8 @@ def _facts(info: CorpusInfo, report: dict[str, Any]) -> dict[str, Any]:
     return {"fingerprint": info.fingerprint, "vocab": info.vocab, "parts": parts, **report}
 
 
-def _table(info: CorpusInfo, report: dict[str, Any]) -> Table:
-    table = Table(title=f"corpus {info.fingerprint}, vocabulary {info.vocab:,}", title_justify="left")
+def _table(info: CorpusInfo, report: dict[str, Any], name: str = "") -> Table:
+    table = Table(title=f"{name}corpus {info.fingerprint}, vocabulary {info.vocab:,}", title_justify="left")
     table.add_column("")
     names = ("documents", "bytes", "tokens", "bytes a token", "also in training")
     for name in names:

@@ -52,7 +52,11 @@ class Windows:
 
     def batch(self, step: int, size: int) -> Batch:
         """Sequences ``step * size`` to ``(step + 1) * size`` as tokens: shape (size, context + 1)."""
-        epochs, places = np.divmod(step * size + np.arange(size), self.count)
+        return self.rows(step * size, size)
+
+    def rows(self, first: int, size: int) -> Batch:
+        """Sequences ``first`` to ``first + size``, of all that there will be."""
+        epochs, places = np.divmod(first + np.arange(size), self.count)
         starts = np.empty(size, np.int64)
         for epoch in range(int(epochs[0]), int(epochs[-1]) + 1):
             offset, order = self._orders(epoch)

@@ -145,6 +145,7 @@ def _manifest(step: Path) -> str | None:
 def _below(trial: TrialSpec) -> Iterator[Path]:
     """The files that a trial names by a path that does not begin at the root."""
     weights = None if trial.init.folder is None else f"{trial.init.folder}/*"
-    for named in (trial.data.path, trial.data.tokenizer.path, weights):
+    mixed = [one.path for one in trial.data.mix.values()]
+    for named in (trial.data.path, trial.data.tokenizer.path, weights, *mixed):
         if named is not None and not Path(named).is_absolute():
             yield from (path for path in sorted(Path().glob(named)) if path.is_file())
