@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,15 @@ from test_fit import assert_same_state, exact, train
 
 from tuner.run.hands.link import DataJob
 from tuner.run.hands.once import call
+from tuner.search.fork import _point
 from tuner.spec.errors import CheckpointError, DataError, InfeasibleError, SpecError
 from tuner.spec.load import dump, parse
 from tuner.spec.parts.data import DataSpec
-from tuner.spec.records import CorpusInfo, State
+from tuner.spec.records import MIXED, CorpusInfo, State, all_texts, texts_of
+from tuner.spec.trial import TrialSpec
 from tuner.train.text.corpus import open_corpus
 from tuner.train.text.cursor import Windows
-from tuner.train.text.mixed.mixture import Mixture, open_mixed, require_foreign
+from tuner.train.text.mixed.mixture import Mixture, open_mixed, require_foreign, require_there
 
 shares = st.lists(st.floats(0, 0.3), min_size=1, max_size=3)
 
@@ -103,7 +106,7 @@ def test_what_is_judged_by_stands_in_none_of_them(spec: Any, text_file: Path, tm
     data = DataSpec.model_validate({**told, "mix": {"again": {"source": "text", "path": str(book)}}})
     answer = call(DataJob(data, tmp_path / "corpora", apart=True))
     assert isinstance(answer, DataError)
-    assert "stands in what data.mix.again adds too" in str(answer)
+    assert re.match(r"data.mix.again: \d+% of the validation part's text stands in it too", str(answer))
     assert isinstance(call(DataJob(data, tmp_path / "corpora")), CorpusInfo)
     require_foreign(spec(0.3).data)
 
@@ -124,6 +127,37 @@ forbid: ["data.mix.code.share > 0.5 and optim.lr > 5e-3"]
 """
 
 
+def test_the_order_they_are_written_in_changes_nothing() -> None:
+    code, books = "      code: {source: stdlib, share: 0.2}\n", '      books: {source: text, path: "books/*.txt"}\n'
+    one, other = parse(YAML), parse(YAML.replace(code + books, books + code))
+    assert list(one.trial.data.mix) == list(other.trial.data.mix) == ["books", "code"]
+
+
+def test_a_text_that_is_missing_or_short_is_named(spec: Any, tmp_path: Path) -> None:
+    data = spec(0.3).data.model_dump()
+    missing = DataSpec.model_validate({**data, "mix": {"more": {"source": "text", "path": "no.txt"}}})
+    with pytest.raises(DataError, match=r"data.mix.more: data.path: there is no file no.txt"):
+        require_there(missing)
+    (tmp_path / "few.txt").write_text("few words of it, and yet some more")  # too few in all parts but the first
+    short = DataSpec.model_validate({**data, "mix": {"few": {"source": "text", "path": str(tmp_path / "few.txt")}}})
+    assert isinstance(call(DataJob(short, tmp_path / "corpora")), CorpusInfo)
+    (tmp_path / "few.txt").write_text("few")
+    assert "data.mix.few: data: the corpus is too short" in str(call(DataJob(short, tmp_path / "corpora")))
+
+
+def test_lines_that_are_judged_stand_in_none_of_them(tmp_path: Path) -> None:
+    """Short as they are; the same file, parted in the same way, is no harm."""
+    lines = [f"line {n} is short" for n in range(100)]
+    told = {"source": "text", "path": str(tmp_path / "a.txt"), "documents": "line"}
+    (tmp_path / "a.txt").write_text("\n".join(lines))
+    (tmp_path / "b.txt").write_text("\n".join([*lines[1:], lines[0]]))
+    data = DataSpec.model_validate({**told, "tokenizer": {"kind": "byte"}, "context": 16, "mix": {"again": told}})
+    require_foreign(data)
+    other = {**told, "path": str(tmp_path / "b.txt")}
+    with pytest.raises(DataError, match=r"data\.mix\.again: .* of the validation part's text stands in it too"):
+        require_foreign(DataSpec.model_validate({**data.model_dump(), "mix": {"again": other}}))
+
+
 def test_shares_are_searched_and_written_down() -> None:
     spec = parse(YAML)
     assert parse(dump(spec)) == spec
@@ -136,13 +170,25 @@ def test_shares_are_searched_and_written_down() -> None:
         spec.resolve({"data.mix.poems.share": 0.4})
 
 
+def test_trials_of_a_study_without_it_have_no_place_here() -> None:
+    with pytest.raises(InfeasibleError, match=r"data\.mix\.code\.share: it mixes in no such text"):
+        _point(parse(YAML), TrialSpec())
+
+
+def test_what_was_learned_from_is_known_by_all_its_texts() -> None:
+    facts = {"data_fingerprint": "a", MIXED: '{"x": "b"}'}
+    assert texts_of(facts) == all_texts("a", {"x": "b"}) != all_texts("a", {"x": "c"}) != "a"
+    assert texts_of({"data_fingerprint": "a"}) == all_texts("a", {}) == "a"
+    assert texts_of({}) is None
+
+
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
         (
             "data.mix.code.share: {f",
             "data.mix.poems.share: {f",
-            "trial.data.mix has code, books, so this searches nothing",
+            "data.mix.poems.share is of no text here: trial.data.mix has books, code",
         ),
         ("data.mix.code.share: {f", "data.mix.code.path: {f", "unknown path 'data.mix.code.path'"),
         ("[0, 0.6]", "[0, 1.6]", "a number from 0 to 0.95, got 1.6"),
@@ -151,7 +197,11 @@ def test_shares_are_searched_and_written_down() -> None:
         ("share: 0.2}", "share: 0.9}", "mix leaves the text itself less than 0.05"),
         ("code: {source: stdlib, ", "code: {source: csv, path: a.csv, ", "source csv needs column"),
         ("    path: a.txt", "    path: a.txt\n    windows: random", "mix needs windows: epochs"),
-        ("      code: {", "      My Code: {", "My Code"),
+        ("      code: {", "      My Code: {", "mix calls a text 'My Code'; a name has small letters"),
+        ("share: 0.2", "shar: 0.2", "unknown key 'shar'. Did you mean 'share'?"),
+        ("source: stdlib, share", "share", "source is missing"),
+        ("mix.code.share > 0.5", "mix.poems.share > 0.5", "data.mix.poems.share is of no text here"),
+        ("log: true}", "log: true, when: {data.mix.poems.share: 0.2}}", "data.mix.poems.share is of no text here"),
     ],
 )
 def test_wrong_ones_are_sentences(old: str, new: str, said: str) -> None:

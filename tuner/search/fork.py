@@ -18,7 +18,7 @@ from tuner.spec.budget import Unit
 from tuner.spec.dimensions.dimension import in_words
 from tuner.spec.dimensions.fields import values_of
 from tuner.spec.errors import InfeasibleError, SpecError
-from tuner.spec.records import Point, State
+from tuner.spec.records import Point, State, texts_of
 from tuner.spec.study import StudySpec, differences
 from tuner.spec.trial import TrialSpec
 
@@ -82,7 +82,7 @@ def _same_trial(spec: StudySpec, before: StudySpec, record: StudyRecord, trial: 
         raise InfeasibleError(f"it repeats trial {trial.facts[REPEAT]} with another seed")
     if trial.state not in FINISHED:
         raise InfeasibleError(f"it is {trial.state}")
-    text = trial.facts.get("data_fingerprint")
+    text = texts_of(trial.facts)
     if text not in (None, fingerprint):
         raise InfeasibleError(f"it was trained on another text (fingerprint {text}, here {fingerprint})")
     if spec.trial.budget.unit is Unit.SECONDS:
@@ -107,6 +107,8 @@ def _point(spec: StudySpec, trial: TrialSpec) -> Point:
         InfeasibleError: one of them is outside.
     """
     values = values_of(trial)
+    if unknown := [path for path in spec.space if path not in values]:
+        raise InfeasibleError(f"{unknown[0]}: it mixes in no such text")
     point = spec.walk(lambda path, _: values[path])
     for path, value in point.items():
         if not spec.space[path].holds(value):

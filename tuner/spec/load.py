@@ -359,12 +359,17 @@ def _siblings(document: Document, where: Where) -> list[str]:
         kind = _dimension(document, where)
         return list(kind.model_fields) if kind else []
     model: type[BaseModel] = StudySpec
+    named: type[BaseModel] | None = None  # what a mapping has under a name of the user's
     for step in where[:-1]:
+        if named is not None:
+            model, named = named, None
+            continue
         field = model.model_fields.get(str(step))
         section = model_of(field.annotation) if field else None
-        if section is None:
+        named = model_of(items[-1]) if field and (items := _items(field.annotation)) else None
+        if section is None and named is None:
             return []
-        model = section
+        model = section or model
     return list(model.model_fields)
 
 

@@ -11,6 +11,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from tuner.spec.parts.scalars import digest
+
 Value = float | int | str | bool | None
 """One setting of a trial, as YAML and Optuna know it."""
 
@@ -120,7 +122,7 @@ class Preparing:
 @dataclass(frozen=True)
 class CorpusInfo:
     """A tokenised corpus on disk. Counts are per part, in the order train, validation, test; ``classes``, where its
-    texts have labels, are those in the order of their numbers.
+    texts have labels, are those in the order of their numbers; ``mixed`` are the fingerprints of texts mixed in.
     """
 
     folder: str
@@ -131,6 +133,12 @@ class CorpusInfo:
     bytes: tuple[int, int, int]
     documents: tuple[int, int, int] = field(default=(0, 0, 0))
     classes: tuple[str, ...] = ()
+    mixed: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def texts(self) -> str:
+        """The fingerprint of all that is learned from."""
+        return all_texts(self.fingerprint, self.mixed)
 
 
 @dataclass(frozen=True)
@@ -194,6 +202,21 @@ CLASSES = "classes"
 def classes_of(facts: Mapping[str, Any]) -> tuple[str, ...]:
     """The classes that a trial's facts name; none where it is no classifier's."""
     return tuple(json.loads(str(facts.get(CLASSES, "[]"))))
+
+
+MIXED = "mixed_fingerprints"
+"""The fact of a trial that says which texts were mixed in: name -> fingerprint, as JSON."""
+
+
+def all_texts(fingerprint: str, mixed: Mapping[str, str]) -> str:
+    """The fingerprint of all that a trial learns from: its own text's, where nothing is mixed in."""
+    return digest([fingerprint, sorted(mixed.items())])[:16] if mixed else fingerprint
+
+
+def texts_of(facts: Mapping[str, Any]) -> str | None:
+    """``all_texts`` of a trial, by its facts; None where it has not begun."""
+    own = facts.get("data_fingerprint")
+    return None if own is None else all_texts(str(own), json.loads(str(facts.get(MIXED, "{}"))))
 
 
 SIMULATED = "simulated"

@@ -70,9 +70,11 @@ class StudySpec(Frozen):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        found = [*_comparable(self), *_inherited(self), *_samplable(self), *_guessable(self), *_asleep(self)] or [
-            *_impossible(self)
-        ]
+        found = (
+            _unmixed(self)
+            or [*_comparable(self), *_inherited(self), *_samplable(self), *_guessable(self), *_asleep(self)]
+            or [*_impossible(self)]
+        )
         if found:
             raise Mistakes(found)
         return self
@@ -167,17 +169,24 @@ def _shown(flat: Mapping[str, Any], path: str) -> str:
     return json.dumps(flat[path]) if path in flat else "absent"
 
 
+def _unmixed(spec: StudySpec) -> list[Mistake]:
+    """Shares of texts that are not mixed in: any name is a path, so these have to be looked for."""
+    places: list[tuple[tuple[str | int, ...], str]] = [(("space", path), path) for path in spec.space]
+    places += [(("space", path, "when", name), name) for path, one in spec.space.items() for name in one.when]
+    places += [(("forbid", number), name) for number, rule in enumerate(spec.rules) for name in rule.names]
+    known = ", ".join(spec.trial.data.mix) or "nothing"
+    return [
+        Mistake(where, f"{name} is of no text here: trial.data.mix has {known}", key=where[0] == "space")
+        for where, name in places
+        if name.startswith("data.mix.") and name.split(".")[2] not in spec.trial.data.mix
+    ]
+
+
 def _comparable(spec: StudySpec) -> list[Mistake]:
     if spec.study.metric not in METRICS[spec.trial.task]:
         known = ", ".join(METRICS[spec.trial.task])
         sentence = f"task {spec.trial.task} has no {spec.study.metric}; it is one of {known}"
         return [Mistake(("study", "metric"), f"{sentence} (each is to be low)")]
-    strange = [
-        path for path in spec.space if path.startswith("data.mix.") and path.split(".")[2] not in spec.trial.data.mix
-    ]
-    if strange:
-        known = ", ".join(spec.trial.data.mix) or "nothing"
-        return [Mistake(("space", strange[0]), f"trial.data.mix has {known}, so this searches nothing", key=True)]
     told = ("data.clean.", "data.documents", "data.overlap")
     if changed := [path for path in spec.space if path.startswith(told)]:
         sentence = (

@@ -148,9 +148,9 @@ def run_study(
             return _already_complete(console, spec, search, folder, uri)
         screen = Screen(spec, console, 0, None)
         info = prepare_data(spec, RUNS / ".corpora", screen, search.begun)
-        search.hold_text(info.fingerprint)
+        search.hold_text(info.texts)
         if old is not None and not search.begun:
-            search = begin_with(console, spec, opened, old, info.fingerprint)
+            search = begin_with(console, spec, opened, old, info.texts)
         search.outage.renew = renew
         with hired(spec, folder, cluster, screen.say) as hands:
             return _search(console, spec, search, info.vocab, folder, uri, hands)
@@ -217,11 +217,14 @@ def _fitting(spec: StudySpec, vocab: int, hands: Hired) -> Fitting:
     from tuner.study.plan import vocabulary
     from tuner.train.machine.capacity import MACHINE, Capacity
 
-    known: dict[str, int] = {digest(spec.trial.data.model_dump(mode="json")): vocab}
+    def named(trial: TrialSpec) -> str:
+        return digest(trial.data.model_dump(mode="json", exclude={"mix", "augment", "context"}))
+
+    known: dict[str, int] = {named(spec.trial): vocab}
 
     def vocab_of(trial: TrialSpec) -> int:
         """Of the trial's own text, looked up once: finding it reads the whole source."""
-        key = digest(trial.data.model_dump(mode="json"))
+        key = named(trial)
         if key not in known:
             try:
                 known[key], _ = vocabulary(trial, RUNS / ".corpora")

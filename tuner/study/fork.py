@@ -58,8 +58,8 @@ def fork_study(yaml: Path, overrides: list[str], storage: str | None, old: str, 
         claim(runs / spec.name, search.origin, location(spec.study.tracking))
         pin(runs / spec.name, spec.trial.init)
         info = prepare_data(spec, runs / ".corpora", Screen(spec, console, 0, None))
-        search.hold_text(info.fingerprint)
-        begin_with(console, spec, opened, old, info.fingerprint)
+        search.hold_text(info.texts)
+        begin_with(console, spec, opened, old, info.texts)
     console.print(Text(f"next: tuner study {yaml}"))
 
 

@@ -25,6 +25,7 @@ from tuner.train.machine.capacity import divisions, limit_of
 from tuner.train.model.memory import counted, memory_bytes
 from tuner.train.model.shape import Shape, planned_steps
 from tuner.train.text.corpus import corpus_info, foreseen_vocabulary
+from tuner.train.text.mixed.mixture import require_there
 
 if TYPE_CHECKING:
     from tuner.search.history import StudyRecord
@@ -101,6 +102,7 @@ def remote_limit(spec: StudySpec) -> int | None:
 
 def make_plan(spec: StudySpec, runs: Path, devices: list[str], cluster: str | None = None) -> Plan:
     """Work out a study's cost; 100 seeded random points stand for the space."""
+    require_there(spec.trial.data)
     vocab, known = vocabulary(spec.trial, runs / ".corpora")
     each = spec.trial.devices
     places, threads = plan_slots(spec.study.at_once, devices, spec.study.trials, each)

@@ -15,7 +15,7 @@ from tuner.spec.records import CorpusInfo
 from tuner.train.text.augment import Augmented
 from tuner.train.text.corpus import Corpus
 from tuner.train.text.cursor import WINDOWS, Batch, Windowed, Windows, evaluation_windows
-from tuner.train.text.labelled.documents import AugmentedDocuments, Documents, evaluation_documents
+from tuner.train.text.labelled.documents import AugmentedDocuments, Documents, chosen_of, evaluation_documents
 from tuner.train.text.mixed.mixture import Mixture
 from tuner.train.text.split import Part
 
@@ -50,6 +50,11 @@ def evaluation(
 def bits_per_byte(loss: float, info: CorpusInfo) -> float:
     """Of a loss in nats a token on the validation part."""
     return loss / math.log(2) * (info.tokens[1] / info.bytes[1])
+
+
+def judged_texts(info: CorpusInfo, data: DataSpec) -> int:
+    """How many labelled texts a trial is judged by at its milestones."""
+    return chosen_of(info.documents[1], info.tokens[1], data.val_tokens)
 
 
 def class_weights(corpus: Corpus) -> list[float]:

@@ -23,12 +23,12 @@ from torch.optim import Optimizer
 
 from tuner.spec.budget import Unit
 from tuner.spec.errors import CheckpointError
-from tuner.spec.records import CLASSES, CorpusInfo, Outcome, Preparing, Seat, Started
+from tuner.spec.records import CLASSES, MIXED, CorpusInfo, Outcome, Preparing, Seat, Started
 from tuner.spec.trial import TrialSpec
 from tuner.train import checkpoint
 from tuner.train.ahead import Ahead
 from tuner.train.descent import descend
-from tuner.train.examples import class_weights, training
+from tuner.train.examples import class_weights, judged_texts, training
 from tuner.train.life import Life, Link
 from tuner.train.machine.capacity import MACHINE, Capacity
 from tuner.train.machine.device import device_kind
@@ -42,9 +42,6 @@ from tuner.train.model.shape import Shape, shape
 from tuner.train.text.corpus import Corpus, open_corpus
 from tuner.train.text.mixed.mixture import fingerprints, open_mixed
 from tuner.train.use.samples import Samples
-
-MIXED = "mixed_fingerprints"
-"""The fact of a trial that says which texts were mixed in: name -> fingerprint, as JSON."""
 
 
 @dataclass(frozen=True)
@@ -291,5 +288,5 @@ def _facts(
         "accumulate": setting.accumulate,
         "code_version": code,
         "spec_hash": spec.hash,
-        **({CLASSES: json.dumps(info.classes), "val_texts": info.documents[1]} if info.classes else {}),
+        **({CLASSES: json.dumps(info.classes), "val_texts": judged_texts(info, spec.data)} if info.classes else {}),
     }

@@ -146,7 +146,8 @@ class Life(Callback):
             loss = metrics["val_loss"]
             self.outcome = Outcome(State.DIVERGED, f"validation loss {loss} at milestone {self.meter.due}")
             return
-        if not math.isnan(self.past.last):  # else no row was written yet
+        mixed = any(text.share for text in self.module.spec.data.mix.values())
+        if not (mixed or math.isnan(self.past.last)):  # of another text, or there is no row yet
             metrics["generalization_gap"] = metrics["val_loss"] - self.past.last
         self._weigh()
         if self.meter.due == 1:  # its evaluation was the last thing that could have taken more

@@ -12,6 +12,7 @@ import os
 import signal
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from typing import ParamSpec
 
@@ -109,13 +110,13 @@ def _answering(work: Callable[P, object]) -> Callable[P, object]:
 @_answering
 def _prepare(job: DataJob, link: PipeLink) -> object:
     from tuner.train.text.corpus import open_corpus
-    from tuner.train.text.mixed.mixture import open_mixed, require_foreign
+    from tuner.train.text.mixed.mixture import fingerprints, open_mixed, require_foreign
 
     corpus = open_corpus(job.data, job.corpora, link.preparing)
-    open_mixed(job.data, corpus, job.corpora, link.preparing)
+    mixed = open_mixed(job.data, corpus, job.corpora, link.preparing)
     if job.apart:
         require_foreign(job.data)
-    return corpus.info
+    return replace(corpus.info, mixed=fingerprints(mixed))
 
 
 @_answering

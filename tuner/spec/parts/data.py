@@ -4,10 +4,12 @@ Fields and what contradicts what; nothing here opens a file.
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from tuner.spec.errors import short
 from tuner.spec.parts.scalars import Count, Float, Fraction, Frozen, Int, Size
 
 Disturbed = Annotated[Float, Field(ge=0, le=0.5)]
@@ -80,10 +82,13 @@ _SOURCE_FIELDS = {
 _LABELLED = ("csv", "json", "parquet", "hf")
 
 
+Kind = Literal["stdlib", "text", "csv", "json", "parquet", "hf"]
+
+
 class SourceSpec(Frozen):
     """Where a text comes from."""
 
-    source: Literal["stdlib", "text", "csv", "json", "parquet", "hf"] = "stdlib"
+    source: Kind = "stdlib"
     path: str | None = None  # a file or a glob, from the folder the command runs in
     documents: Literal["file", "paragraph", "line"] | None = None  # text: what is one; absent: each of several files
     column: str | None = None
@@ -108,17 +113,31 @@ class SourceSpec(Frozen):
 class MixSpec(SourceSpec):
     """Another text to learn from beside the one that is judged by: of all sequences its training part has ``share``."""
 
+    source: Kind
     share: Annotated[Float, Field(ge=0, le=0.95)] = 0.1
 
 
 MIX_NAME = "[a-z][a-z0-9_]*"
 
 
+def _mix_name(name: str) -> str:
+    if not re.fullmatch(MIX_NAME, name):
+        raise ValueError(f"mix calls a text {short(name)!r}; a name has small letters, digits and '_', such as books")
+    return name
+
+
+def _by_name(mix: dict[str, MixSpec]) -> dict[str, MixSpec]:
+    """In one order, whatever it was written in: the order decides which sequence comes from which."""
+    return dict(sorted(mix.items()))
+
+
 class DataSpec(SourceSpec):
     """Where text comes from and how it is cut into tokens, parts and windows."""
 
     label: str | None = None  # the column that says what a text is, for task classify
-    mix: dict[Annotated[str, Field(pattern=f"^{MIX_NAME}$")], MixSpec] = Field(default={})  # by a name of one's own
+    mix: Annotated[dict[Annotated[str, AfterValidator(_mix_name)], MixSpec], AfterValidator(_by_name)] = Field(
+        default={}
+    )  # each by a name of one's own
     clean: CleanSpec = CleanSpec()
     mask: tuple[Literal["email", "key"], ...] = ()  # what is taken out of the text: addresses, what looks like a secret
     overlap: Fraction = 0.02  # share of the text to judge by that may stand in the training part too
@@ -137,7 +156,7 @@ class DataSpec(SourceSpec):
             raise ValueError("mix is for texts without labels; remove it, or label")
         if self.mix and self.windows == "random":
             raise ValueError("mix needs windows: epochs; remove windows: random")
-        if sum(mixed.share for mixed in self.mix.values()) > 0.95:
+        if sum(mixed.share for mixed in self.mix.values()) > 0.95 + 1e-9:
             raise ValueError("mix leaves the text itself less than 0.05 of what is learned from; lower its shares")
         if self.label is not None and self.label == self.column:
             raise ValueError(f"label and column are both {self.column}; label names the column of the answers")
@@ -160,4 +179,5 @@ class DataSpec(SourceSpec):
     def prepared(self) -> list[object]:
         """What is done to the text, for its fingerprint; empty where nothing is, as before there was anything."""
         said = self.model_dump(mode="json", include={"clean", "documents", "label"}, exclude_defaults=True)
-        return [said, sorted(self.mask)] if said or self.mask else []
+        told: list[object] = [said, sorted(self.mask)] if said or self.mask else []
+        return [*told, "parts by label"] if self.label is not None else told

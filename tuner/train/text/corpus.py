@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,15 +87,17 @@ def foreseen_vocabulary(data: DataSpec) -> int | None:
         return None
 
 
-def open_corpus(data: DataSpec, root: Path, progress: Progress | None = None) -> Corpus:
+def open_corpus(
+    data: DataSpec, root: Path, progress: Progress | None = None, parts: Collection[Part] = PARTS
+) -> Corpus:
     """The corpus of ``data`` in its own folder under ``root``, built if it is absent or damaged.
 
     One process builds; others that ask meanwhile wait for it. ``progress`` hears what is done, about once for
     each 4 MiB of text. A builder that is killed leaves only a temporary folder, which the next one removes.
 
     Raises:
-        DataError: the source cannot be read, the corpus cannot be written, or a part with a share above 0 has
-            fewer than ``context`` + 1 tokens.
+        DataError: the source cannot be read, the corpus cannot be written, or one of ``parts`` with a share above 0
+            has fewer than ``context`` + 1 tokens.
     """
     source = open_source(data)
     name, told = _fingerprint(data, source), progress or (lambda _: None)
@@ -106,7 +108,7 @@ def open_corpus(data: DataSpec, root: Path, progress: Progress | None = None) ->
             if corpus is None:
                 build(data, source, root, name, told)
                 corpus = cast(Corpus, read_corpus(root / name))
-    require_context(corpus.info, data)
+    require_context(corpus.info, data, parts)
     return corpus
 
 
@@ -137,8 +139,8 @@ def corpus_report(folder: Path) -> dict[str, Any]:
     return report
 
 
-def require_context(info: CorpusInfo, data: DataSpec) -> None:
-    """Hold every part with a share above 0 to one window at least, of a labelled text to one document.
+def require_context(info: CorpusInfo, data: DataSpec, parts: Collection[Part] = PARTS) -> None:
+    """Hold each of ``parts`` with a share above 0 to one window at least, of a labelled text to one document.
 
     Raises:
         DataError: one has fewer than ``data.context`` + 1 tokens, or no document.
@@ -149,7 +151,8 @@ def require_context(info: CorpusInfo, data: DataSpec) -> None:
                 raise DataError(f"data: no text is left for the {part} part; give more texts, or another data.split")
         return
     needed = data.context + 1
-    if all(count >= needed for count, share in zip(info.tokens, data.split, strict=True) if share):
+    told = zip(PARTS, info.tokens, data.split, strict=True)
+    if all(count >= needed for part, count, share in told if share and part in parts):
         return
     have = ", ".join(f"{part} {count:,}" for part, count in zip(PARTS, info.tokens, strict=True))
     documents = sum(info.documents)

@@ -67,12 +67,17 @@ def evaluation_documents(
     texts, or evenly spaced ones, at least one, which have about ``limit`` tokens: the same ones whatever the context.
     """
     count = len(labels) - 1
-    wanted = count if limit is None else min(count, max(1, limit * count // max(1, len(tokens))))
+    wanted = chosen_of(count, len(tokens), limit)
     chosen = np.arange(wanted) * count // max(wanted, 1)
     for first in range(0, wanted, size):
         rows = _read(tokens, labels, chosen[first : first + size], context)
         longest = max(1, int((rows[:, :-1] != PAD).sum(1).max()))
         yield rows[:, :longest], rows[:, -1]
+
+
+def chosen_of(texts: int, tokens: int, limit: int | None) -> int:
+    """How many of ``texts`` texts of ``tokens`` tokens have about ``limit`` of them; None: all."""
+    return texts if limit is None else min(texts, max(1, limit * texts // max(1, tokens)))
 
 
 def _read(tokens: Tokens, labels: Labels, chosen: NDArray[np.int64], context: int) -> Batch:

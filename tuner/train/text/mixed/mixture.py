@@ -4,19 +4,20 @@ What is judged by is the text itself alone; nothing of a text mixed in may stand
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
+from tuner.spec.errors import DataError
 from tuner.spec.parts.data import DataSpec, TokenizerSpec
 from tuner.train.text.build import Progress
 from tuner.train.text.corpus import Corpus, open_corpus
 from tuner.train.text.cursor import Batch, Windows
-from tuner.train.text.prepare.watch import Watch, require_apart
+from tuner.train.text.prepare.watch import Watch
 from tuner.train.text.source import open_source
-from tuner.train.text.split import pieces
+from tuner.train.text.split import PARTS, pieces
 from tuner.train.text.tokenizer import saved_as
 
 
@@ -28,23 +29,59 @@ def open_mixed(data: DataSpec, corpus: Corpus, root: Path, progress: Progress | 
     """
     folder = Path(corpus.info.folder)
     tokenizer = TokenizerSpec(kind="file", path=str(folder / saved_as(folder)))
-    return {name: open_corpus(data.beside(name, tokenizer), root, progress) for name in data.mix}
+    found, read = {}, PARTS[:1]
+    for name in data.mix:
+        with _named(name):
+            found[name] = open_corpus(data.beside(name, tokenizer), root, progress, read)
+    return found
+
+
+def require_there(data: DataSpec) -> None:
+    """Hold the texts mixed in to being there.
+
+    Raises:
+        DataError: one is missing, empty or unreadable.
+    """
+    for name in data.mix:
+        with _named(name):
+            open_source(data.beside(name, data.tokenizer))
 
 
 def require_foreign(data: DataSpec) -> None:
-    """Hold the texts mixed in to being others than what a model is judged by: paragraphs of some length are compared.
+    """Hold the texts mixed in to being others than what a model is judged by: paragraphs of some length are compared,
+    and where both have documents these too.
 
     Raises:
         DataError: more than ``data.overlap`` of a part to judge by stands in one of them.
     """
+    own = open_source(data)
     for name in data.mix:
-        watch = Watch(documents=False)
-        for piece in pieces(open_source(data.beside(name, data.tokenizer)), data.split, only=0):
-            watch.hear(piece)
-        for piece in pieces(open_source(data), data.split):
-            if piece.part:
-                watch.hear(replace(piece, opens=False))
-        require_apart(watch.facts()["overlap"], data.overlap, f"what data.mix.{name} adds")
+        other = open_source(data.beside(name, data.tokenizer))
+        by_documents = own.documents is not None and other.documents is not None
+        for documents in (False, True) if by_documents else (False,):
+            watch = Watch(documents)
+            for piece in pieces(other, data.split, only=0):
+                watch.hear(piece)
+            for piece in pieces(own, data.split):
+                if piece.part:
+                    watch.hear(piece)
+            for part, share in watch.facts()["overlap"].items():
+                if share > data.overlap:
+                    where = {"val": "validation", "test": "test"}[part]
+                    raise DataError(
+                        f"data.mix.{name}: {share:.0%} of the {where} part's text stands in it too (data.overlap "
+                        f"allows {data.overlap:.0%}), so a loss would praise what was learned by heart. Mix in another "
+                        "text, or allow it with data.overlap: 1"
+                    )
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Say of which text mixed in a mistake is."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"data.mix.{name}: {error}") from error
 
 
 class Mixture:

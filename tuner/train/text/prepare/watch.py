@@ -71,8 +71,8 @@ class Watch:
         return {"found": dict(self.found), "overlap": overlap}
 
 
-def require_apart(overlap: Mapping[str, float], allowed: float, where: str = "the training part") -> None:
-    """Hold the parts to being different texts than ``where``.
+def require_apart(overlap: Mapping[str, float], allowed: float) -> None:
+    """Hold the parts to being different texts.
 
     Raises:
         DataError: more than the share ``allowed`` of one to judge by stands in the training part.
@@ -81,7 +81,7 @@ def require_apart(overlap: Mapping[str, float], allowed: float, where: str = "th
         if share > allowed:
             name = {"val": "validation", "test": "test"}[part]
             raise DataError(
-                f"data: {share:.0%} of the {name} part's text stands in {where} too (data.overlap allows "
+                f"data: {share:.0%} of the {name} part's text stands in the training part too (data.overlap allows "
                 f"{allowed:.0%}), so its loss would praise what was learned by heart. Leave the training documents out "
                 "that stand there twice, with data.clean.duplicates: exact (or near); of one text without documents, "
                 "say what is one with data.documents: paragraph; or allow it with data.overlap: 1"
