@@ -9,8 +9,8 @@ import pandas as pd
 
 from app.charts.palette import GROUND, Picture, colours
 
-FIELD = 26
-"""Pixels of a class."""
+FIELD, ABOVE = 26, 100
+"""Pixels of a class, and of the answers' names above."""
 
 
 def confusion(pairs: pd.DataFrame, theme: str | None) -> Picture:
@@ -18,11 +18,16 @@ def confusion(pairs: pd.DataFrame, theme: str | None) -> Picture:
     shades, ground = colours(theme), GROUND["dark" if theme == "dark" else "light"]
     order = list(dict.fromkeys(pairs["truth"]))
     base = alt.Chart(pairs).encode(
-        x=alt.X("said:N", sort=order, title="taken for", axis=alt.Axis(labelLimit=90, labelAngle=-45, orient="top")),
-        y=alt.Y("truth:N", sort=order, title="is", axis=alt.Axis(labelLimit=110)),
+        x=alt.X(
+            "said:N",
+            sort=order,
+            title="taken for",
+            axis=alt.Axis(labelLimit=90, labelAngle=-45, orient="top", labelOverlap=False),
+        ),
+        y=alt.Y("truth:N", sort=order, title="is", axis=alt.Axis(labelLimit=110, labelOverlap=False)),
         tooltip=["truth", "said", "count", alt.Tooltip("share:Q", format=".0%", title="of its class")],
     )
-    scale = alt.Scale(domain=[0, 1], range=[ground, shades["blue"]])
+    scale = alt.Scale(domain=[0, 1], range=[ground, shades["blue"]], interpolate="rgb")
     fields = base.mark_rect(stroke=shades["gray"], strokeOpacity=0.25).encode(
         color=alt.Color("share:Q", scale=scale, legend=None)
     )
@@ -30,4 +35,4 @@ def confusion(pairs: pd.DataFrame, theme: str | None) -> Picture:
         "datum.share > 0.5", alt.value(GROUND["light"]), alt.value(GROUND["light" if theme == "dark" else "dark"])
     )
     numbers = base.mark_text(fontSize=11).encode(text="count:Q", color=ink).transform_filter("datum.count > 0")
-    return alt.layer(fields, numbers).properties(height=max(120, FIELD * len(order)))
+    return alt.layer(fields, numbers).properties(height=ABOVE + FIELD * len(order))
