@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from test_fit import MILESTONES, assert_same_state, exact, train
+from test_fit import MILESTONES, assert_resumes, assert_same_state, train
 
 from tuner.spec.errors import CheckpointError, DataError
 from tuner.spec.parts.model import InitSpec, ModelSpec
@@ -117,14 +117,8 @@ def test_it_begins_where_the_other_ended(text_file: Path, ancestor: Ancestor, pl
 
 @pytest.mark.parametrize("init", INITS, ids=str)
 def test_an_interrupted_one_ends_bit_identical(text_file: Path, ancestor: Ancestor, place: Any, init: Any) -> None:
-    trial = begun(text_file, ancestor, init)
-    _, whole = train(trial, place("whole"))
-    _, first = train(trial, place("cut"), interrupt_after=17)
-    outcome, second = train(trial, place("cut"))
-    assert outcome.state is State.COMPLETE
-    assert 0 < (second.facts[0].resumed_from or 0) < 40
-    assert_same_state(place("whole"), place("cut"))
-    assert exact(first.rows + second.rows) == exact(whole.rows)
+    _, rest = assert_resumes(begun(text_file, ancestor, init), place)
+    assert 0 < (rest.facts[0].resumed_from or 0) < 40
 
 
 def test_its_checkpoint_is_a_plain_model(text_file: Path, ancestor: Ancestor, place: Any) -> None:

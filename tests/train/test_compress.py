@@ -13,11 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_adapt import MODEL
 from test_adapt import spec as trial_spec
-from test_fit import assert_same_state, exact, train
+from test_fit import assert_resumes, train
 
 from tuner.spec.errors import DataError
 from tuner.spec.parts.model import CompressSpec, ModelSpec
-from tuner.spec.records import State
 from tuner.train import checkpoint
 from tuner.train.model.gpt import GPT
 from tuner.train.model.shape import shape
@@ -95,12 +94,7 @@ def test_a_trial_ends_in_fewer_bits_and_is_measured_so(spec: Any, place: Any, bi
 def test_an_interrupted_one_ends_bit_identical(spec: Any, place: Any, compress: Any, after: int) -> None:
     """Cut between two rows, and in the middle of evaluations, the last among them."""
     trial = spec(compress=compress)
-    _, whole = train(trial, place("whole"))
-    _, first = train(trial, place("cut"), interrupt_after=after)
-    outcome, rest = train(trial, place("cut"))
-    assert outcome.state is State.COMPLETE
-    assert_same_state(place("whole"), place("cut"))
-    assert exact(whole.rows) == exact(first.rows + rest.rows)
+    assert_resumes(trial, place, after)
 
 
 def test_the_smallest_weights_become_zero_and_stay(spec: Any, place: Any) -> None:

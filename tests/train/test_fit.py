@@ -111,6 +111,17 @@ def exact(rows: list[Measurement]) -> dict[tuple[int, str], float]:
     return {(r.spent.steps, k): v for r in rows for k, v in r.metrics.items() if k not in measured}
 
 
+def assert_resumes(trial: TrialSpec, place: Callable[[str], Place], after: int = 17) -> tuple[Recorder, Recorder]:
+    """Interrupted and gone on with, a trial ends as it does whole; the whole one's recorder, and that of its rest."""
+    _, whole = train(trial, place("whole"))
+    _, first = train(trial, place("cut"), interrupt_after=after)
+    outcome, rest = train(trial, place("cut"))
+    assert outcome.state is State.COMPLETE
+    assert_same_state(place("whole"), place("cut"))
+    assert exact(first.rows + rest.rows) == exact(whole.rows)
+    return whole, rest
+
+
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 @pytest.mark.parametrize("after", [1, 7, 12, 23, 41])
 def test_an_interrupted_trial_ends_bit_identical(spec: Any, place: Any, after: int, optimizer: str) -> None:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from test_adapt import spec as trial_spec
-from test_fit import assert_same_state, exact, train
+from test_fit import assert_resumes, assert_same_state, train
 
 from tuner.run.hands.link import DataJob
 from tuner.run.hands.once import call
@@ -20,7 +20,7 @@ from tuner.search.fork import _point
 from tuner.spec.errors import CheckpointError, DataError, InfeasibleError, SpecError
 from tuner.spec.load import dump, parse
 from tuner.spec.parts.data import DataSpec
-from tuner.spec.records import MIXED, CorpusInfo, State, all_texts, texts_of
+from tuner.spec.records import MIXED, CorpusInfo, all_texts, texts_of
 from tuner.spec.trial import TrialSpec
 from tuner.train.text.corpus import open_corpus
 from tuner.train.text.cursor import Windows
@@ -65,13 +65,7 @@ def spec(text_file: Path, other: Path) -> Any:
 
 
 def test_an_interrupted_one_ends_bit_identical(spec: Any, place: Any) -> None:
-    trial = spec(0.3)
-    _, whole = train(trial, place("whole"))
-    _, first = train(trial, place("cut"), interrupt_after=17)
-    outcome, second = train(trial, place("cut"))
-    assert outcome.state is State.COMPLETE
-    assert_same_state(place("whole"), place("cut"))
-    assert exact(first.rows + second.rows) == exact(whole.rows)
+    assert_resumes(spec(0.3), place)
 
 
 def test_a_share_of_nothing_is_the_trial_without_and_a_larger_one_costs(spec: Any, place: Any) -> None:

@@ -26,11 +26,12 @@ def training(corpus: Corpus, data: DataSpec, seed: int, mixed: Mapping[str, Corp
     """
     tokens, disturbed = corpus.tokens("train"), data.augment != AugmentSpec()
     if data.label is None:
-        windows = WINDOWS[data.windows](tokens, data.context, seed)
         if mixed:
-            texts = [corpus, *(mixed[name] for name in data.mix)]
-            each = [Windows(text.tokens("train"), data.context, seed) for text in texts]
-            windows = Mixture(each, [told.share for told in data.mix.values()])
+            texts = [tokens, *(mixed[name].tokens("train") for name in data.mix)]
+            each = [Windows(text, data.context, seed) for text in texts]
+            windows: Windowed = Mixture(each, [told.share for told in data.mix.values()])
+        else:
+            windows = WINDOWS[data.windows](tokens, data.context, seed)
         return Augmented(windows, data.augment, seed) if disturbed else windows
     documents = Documents(tokens, corpus.labels("train"), data.context, seed)
     return AugmentedDocuments(documents, data.augment, seed) if disturbed else documents

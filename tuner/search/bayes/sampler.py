@@ -39,19 +39,18 @@ def distribution(dimension: Dimension) -> BaseDistribution:
 
 
 class BayesSampler(BaseSampler):
-    """Points by ``propose``; ``seed`` alone is drawn from."""
+    """Points by ``propose``; ``seed`` alone is drawn from. ``chosen``: the point, where it is known already."""
 
     def __init__(self, spec: StudySpec, seed: int, past: Past) -> None:
         self._spec, self._seed, self._past, self._random = spec, seed, past, RandomSampler(seed)
         self.chosen: Point | None = None
 
     def choosing(self, trials: Sequence[FrozenTrial], number: int) -> Pieces[Point]:
-        """The point of trial ``number`` of ``trials``, a piece at a time; kept for when it is asked for."""
+        """The point of trial ``number`` of ``trials``, a piece at a time."""
         before = bisect.bisect_left(trials, number, key=lambda one: one.number)
         history = self._past.seen(trials[:before])
         yield
-        self.chosen = yield from proposing(self._spec, self._past.axes, history, self._seed)
-        return self.chosen
+        return (yield from proposing(self._spec, self._past.axes, history, self._seed))
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         return {path: distribution(dimension) for path, dimension in self._spec.space.items()}
@@ -61,9 +60,9 @@ class BayesSampler(BaseSampler):
     ) -> dict[str, Any]:
         if not search_space:
             return {}
-        if self.chosen is None:
-            whole(self.choosing(study.get_trials(deepcopy=False), trial.number))
-        return dict(self.chosen or {})
+        if self.chosen is not None:
+            return dict(self.chosen)
+        return dict(whole(self.choosing(study.get_trials(deepcopy=False), trial.number)))
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
