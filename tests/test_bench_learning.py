@@ -18,8 +18,11 @@ SMALL = ["--depth", "2", "--width", "16", "--budget", "30k tokens", "--seeds", "
 def test_every_way_to_be_smaller_is_told(text_file: Path) -> None:
     ended = CliRunner().invoke(app, ["bench", "compress", "--text", str(text_file), *SMALL, "--recovery", "8k tokens"])
     assert ended.exit_code == 0, ended.output
-    lines = ended.output.splitlines()[2:]
     names = ["before", *WAYS, "fresh, of half the layers"]
+    lines = ended.output.splitlines()[2:]
+    lines, turns = lines[: len(names)], lines[len(names) :]
+    parts = ["before", *(name for name, way in WAYS.items() if "half" in way)]
+    assert [line[:32].strip() for line in turns] == ["ms a token, measured in turns", *parts]
     assert [line[:32].strip() for line in lines] == names
     shares = [float(re.findall(r"([\d.]+) x", line)[0]) for line in lines]
     assert shares[0] == 1

@@ -18,6 +18,7 @@ from tuner.analysis import words
 from tuner.analysis.study.failures import FAILED, causes, region
 from tuner.analysis.study.frame import budget_at, paths
 from tuner.analysis.study.ranking import hidden, leaderboard
+from tuner.analysis.trials.confusion import confusion
 from tuner.analysis.trials.curves import samples
 from tuner.analysis.trials.pareto import COSTS, SAID, Cost, bargain, pareto, unweighed
 from tuner.analysis.trials.sampling import front_left_out
@@ -139,7 +140,9 @@ def best(reading: Reading) -> Html:
             box("Its curve against the median", _curve(reading, trial)),
             box("Its settings", _settings(reading, trial)),
         ),
-        *([box("What it wrote", _samples(reading, trial.number))] if reading.record.task == "generate" else []),
+        box("What it wrote", _samples(reading, trial.number))
+        if reading.record.task == "generate"
+        else box("How it does on each class", _answers(reading, trial.number)),
     )
 
 
@@ -170,6 +173,23 @@ def _settings(reading: Reading, trial: Any) -> Html:
         return many([*chosen, tag("p", said)])
     text = yaml.safe_dump({"trial": whole}, sort_keys=False)
     return many([*chosen, tag("details", tag("summary", "The whole trial as YAML"), code(text, "The whole trial"))])
+
+
+def _answers(reading: Reading, trial: int) -> Html:
+    seen = confusion(reading.record, trial, reading.runs)
+    if seen is None:
+        return tag("p", "No answers of it are kept for a table: its folder is elsewhere, or it has too many classes.")
+    shares = ("precision", "recall", "f1")
+    rows = [
+        [str(row["class"]), f"{row['texts']:,}", *("–" if pd.isna(row[one]) else f"{row[one]:.1%}" for one in shares)]
+        for row in seen.classes.to_dict("records")
+    ]
+    others = [
+        f"{row['label']}: accuracy {row['accuracy']:.1%}, F1 {row['f1']:.3f}."
+        for row in seen.auxiliary.dropna().to_dict("records")
+    ]
+    said = f"{seen.in_words(budget_at(reading.record, seen.milestone))}."
+    return many([table(said, ["class", "texts", "precision", "recall", "F1"], rows, words=(0,)), paragraphs(*others)])
 
 
 def _samples(reading: Reading, trial: int) -> Html:

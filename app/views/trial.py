@@ -223,12 +223,7 @@ def _confusion(snapshot: Snapshot, seen: Confusion | None) -> None:
     if seen is None:
         st.text("No answers are kept: the trial has reached no milestone, or its folder is elsewhere.")
         return
-    wrong = seen.pairs[seen.pairs["truth"] != seen.pairs["said"]]
-    right, total = int(seen.pairs["count"].sum() - wrong["count"].sum()), int(seen.pairs["count"].sum())
-    worst = wrong.loc[wrong["count"].idxmax()]
-    words = f"{right:,} of {total:,} validation texts are known at {budget_at(snapshot.record, seen.milestone)}"
-    if worst["count"]:
-        words += f"; most often {worst['truth']} is taken for {worst['said']}, {int(worst['count']):,} times"
+    words = seen.in_words(budget_at(snapshot.record, seen.milestone))
     if len(seen.classes) <= FIELDS:
         picture(matrix.confusion(seen.pairs, theme()), words)
     st.caption(f"{plain(words)}.")
@@ -238,7 +233,8 @@ def _confusion(snapshot: Snapshot, seen: Confusion | None) -> None:
 
 def _classes(seen: Confusion) -> None:
     st.subheader("How it does on each class", anchor=False)
-    shares = {name: st.column_config.NumberColumn(name, format="percent") for name in ("precision", "recall", "f1")}
+    kinds = ("precision", "recall", "f1", "accuracy")
+    shares = {name: st.column_config.NumberColumn(name, format="percent") for name in kinds}
     st.dataframe(
         seen.classes,
         hide_index=True,
@@ -246,6 +242,15 @@ def _classes(seen: Confusion) -> None:
         column_config=shares,
         alt="Precision, recall and F1 of each class",
     )
+    if not seen.auxiliary.empty:
+        st.subheader("How it does on its auxiliary labels", anchor=False)
+        st.dataframe(
+            seen.auxiliary,
+            hide_index=True,
+            width="stretch",
+            column_config=shares,
+            alt="Accuracy and F1 of each auxiliary label",
+        )
 
 
 def _samples(snapshot: Snapshot, chosen: int) -> None:

@@ -37,7 +37,7 @@ OTHER = "sqlite:///other.db"
 DONE = replace(ENTRY, stage=Stage.DONE)
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=few("postgresql", "sqlite", mark=pytest.mark.long))
 def other(request: pytest.FixtureRequest) -> str:
     """The store to copy to."""
     return OTHER if request.param == "sqlite" else str(request.getfixturevalue("postgres"))

@@ -106,6 +106,7 @@ def test_one_process_reports(two: Run) -> None:
     assert len(two.rows) == 40
 
 
+@pytest.mark.long
 def test_a_budget_of_seconds_ends_for_both(text_file: Path, tmp_path: Path) -> None:
     run = Run(trial(text_file, 2, budget="1 s"), tmp_path)
     assert run.outcome.state is State.COMPLETE
@@ -150,6 +151,7 @@ def test_one_process_killed_ends_the_trial_as_killed(text_file: Path, tmp_path: 
     assert Run(trial(text_file, 2), tmp_path).outcome.state is State.COMPLETE
 
 
+@pytest.mark.long
 def test_what_one_process_cannot_hold_neither_can_the_trial(text_file: Path, tmp_path: Path) -> None:
     hands = LocalWorkers(["cpu", "cpu"], 1, 2)
     hands.start(TrialJob(0, trial(text_file, 2), 4, tmp_path / "0", tmp_path / ".corpora", "test", memory=10**8))

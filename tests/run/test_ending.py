@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_driver import YAML, build, log
 
@@ -16,6 +16,7 @@ from tuner.search.asktell import Search
 from tuner.search.ending import spent, stale
 from tuner.search.fork import fork
 from tuner.search.history import IMPORTED
+from tuner.search.repeats import REPEAT
 from tuner.search.store.address import MEMORY_URL
 from tuner.search.store.storage import open_storage
 from tuner.spec.errors import SpecError
@@ -46,6 +47,7 @@ def test_each_total_ends_the_study_and_what_runs_is_pruned(tmp_path: Path, total
     assert not driver.search.left
 
 
+@settings(max_examples=40)
 @given(cuts=st.lists(st.integers(5, 60), max_size=5), slots=st.integers(1, 3))
 def test_a_total_holds_across_restarts_and_workers(cuts: list[int], slots: int) -> None:
     """Interrupted wherever: never more than one row of each worker beyond the total, and nothing left running."""
@@ -93,6 +95,20 @@ def test_a_search_that_no_longer_pays_ends_with_its_reason_and_repeats_follow(tm
     assert len(record.trials) - len(searched) == 2
     assert any("no longer pays: gain below seed noise" in said for said in log(driver).sentences)
     assert not driver.search.left
+
+
+@pytest.mark.parametrize("totals", ["{tokens: 20M}", "{flops: 3e13}", "{seconds: 12 min}", "{device_hours: 0.3}"])
+@pytest.mark.parametrize("pruner", ["none", "forecast"])
+def test_a_total_leaves_room_for_the_repeats(tmp_path: Path, totals: str, pruner: str) -> None:
+    over = {"study.trials": 200, "study.totals": totals, "study.repeats": "{top: 2, seeds: 3}", "study.pruner": pruner}
+    driver = build(tmp_path, **over)
+    assert driver.run() is Ending.COMPLETE
+    record = driver.search.record()
+    repeats = [trial for trial in record.trials if REPEAT in trial.facts]
+    assert [trial.state for trial in repeats] == ["complete"] * 4
+    assert len(record.trials) > 2 * len(repeats)
+    assert any("is kept for its repeats" in said for said in log(driver).sentences)
+    assert not any("is spent" in said for said in log(driver).sentences)
 
 
 def test_a_gain_in_nats_can_be_asked_for(tmp_path: Path) -> None:

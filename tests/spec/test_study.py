@@ -159,9 +159,9 @@ def test_a_shipped_study(path: Path) -> None:
 
 def test_the_shipped_studies_are_those_of_the_plan() -> None:
     assert [path.stem for path in SHIPPED] == [
-        "base", "compress", "gpu", "modern_cpu", "nanogpt_cpu", "scaling", "shakespeare", "smoke"
+        "base", "compress", "gpu", "mine", "modern_cpu", "nanogpt_cpu", "scaling", "shakespeare", "smoke"
     ]  # fmt: skip
-    base, compress, gpu, modern, nanogpt, scaling, shakespeare, smoke = (load(path) for path in SHIPPED)
+    base, compress, gpu, mine, modern, nanogpt, scaling, shakespeare, smoke = (load(path) for path in SHIPPED)
     assert (compress.trial.init.source, compress.trial.init.take) == ("base@champion", "part")
     assert compress.study.against == "bytes"
     assert set(base.space) == {"optim.lr", "optim.warmup", "batch", "model.depth", "model.width"}
@@ -173,6 +173,8 @@ def test_the_shipped_studies_are_those_of_the_plan() -> None:
         "recipe", "optim.lr", "optim.muon.lr", "optim.warmup", "optim.weight_decay", "batch"
     }  # fmt: skip
     assert smoke.study.trials == 6
+    assert mine.trial.data.split[2] > 0  # what it finds can be promoted
+    assert mine.study.repeats is not None
     assert not len(nanogpt.space)
     assert (nanogpt.study.trials, nanogpt.trial.recipe) == (1, "classic")
     assert (nanogpt.trial.tokens_per_step, nanogpt.trial.budget) == (768, shakespeare.trial.budget)

@@ -51,7 +51,7 @@ def labelled(table: Path, **changes: Any) -> TrialSpec:
 def test_what_stands_after_a_text_changes_nothing(pool: str, positions: str) -> None:
     torch.manual_seed(1)
     model = ModelSpec(depth=2, width=16, positions=positions, zero_init=False)
-    gpt = Classifier(model, 50, 12, 3, pool).eval()
+    gpt = Classifier(model, 50, 12, [3], pool).eval()
     text = torch.randint(50, (1, 5))
     padded = torch.cat([torch.cat([text, torch.full((1, 7), PAD)], 1), torch.randint(50, (1, 12))])
     assert torch.allclose(gpt(text), gpt(padded)[:1], atol=1e-6)
@@ -61,7 +61,7 @@ def test_what_stands_after_a_text_changes_nothing(pool: str, positions: str) -> 
 @pytest.mark.parametrize("head", ["tied", "untied"])
 def test_its_parameters_are_those_foretold(head: str) -> None:
     model = ModelSpec(depth=2, width=16, head=head)
-    gpt = Classifier(model, 50, 12, 3)
+    gpt = Classifier(model, 50, 12, [3])
     assert sum(one.numel() for one in gpt.parameters()) == shape(model, 50, 12, 3).parameters
 
 
@@ -121,7 +121,7 @@ def test_balanced_classes_weigh_alike(corpus: Corpus) -> None:
     assert np.ptp(weights * counts) == pytest.approx(0)
     assert (weights * counts).sum() == pytest.approx(counts.sum())
     torch.manual_seed(1)
-    gpt = Classifier(ModelSpec(depth=1, width=16), 257, 16, 3).eval()
+    gpt = Classifier(ModelSpec(depth=1, width=16), 257, 16, [3]).eval()
     rows = torch.from_numpy(training(corpus, DataSpec.model_validate(data(Path())), 1).batch(0, 8))
     ids, said = gpt.asked(rows)
     plain, loss = gpt.losses(ids, said, 0.0)

@@ -160,12 +160,12 @@ def test_shares_are_searched_and_written_down() -> None:
     assert trial.hash != spec.trial.hash
     with pytest.raises(InfeasibleError, match="forbidden by"):
         spec.resolve({"data.mix.code.share": 0.55, "optim.lr": 6e-3})
-    with pytest.raises(SpecError, match="the study mixes in no poems"):
+    with pytest.raises(SpecError, match="nothing is called poems"):
         spec.resolve({"data.mix.poems.share": 0.4})
 
 
 def test_trials_of_a_study_without_it_have_no_place_here() -> None:
-    with pytest.raises(InfeasibleError, match=r"data\.mix\.code\.share: it mixes in no such text"):
+    with pytest.raises(InfeasibleError, match=r"data\.mix\.code\.share: it has no such text or label"):
         _point(parse(YAML), TrialSpec())
 
 
@@ -182,7 +182,7 @@ def test_what_was_learned_from_is_known_by_all_its_texts() -> None:
         (
             "data.mix.code.share: {f",
             "data.mix.poems.share: {f",
-            "data.mix.poems.share is of no text here: trial.data.mix has books, code",
+            "data.mix.poems.share means nothing here: trial.data.mix has books, code",
         ),
         ("data.mix.code.share: {f", "data.mix.code.path: {f", "unknown path 'data.mix.code.path'"),
         ("[0, 0.6]", "[0, 1.6]", "a number from 0 to 0.95, got 1.6"),
@@ -191,11 +191,11 @@ def test_what_was_learned_from_is_known_by_all_its_texts() -> None:
         ("share: 0.2}", "share: 0.9}", "mix leaves the text itself less than 0.05"),
         ("code: {source: stdlib, ", "code: {source: csv, path: a.csv, ", "source csv needs column"),
         ("    path: a.txt", "    path: a.txt\n    windows: random", "mix needs windows: epochs"),
-        ("      code: {", "      My Code: {", "mix calls a text 'My Code'; a name has small letters"),
+        ("      code: {", "      My Code: {", "'My Code' is no name for it; one has small letters"),
         ("share: 0.2", "shar: 0.2", "unknown key 'shar'. Did you mean 'share'?"),
         ("source: stdlib, share", "share", "source is missing"),
-        ("mix.code.share > 0.5", "mix.poems.share > 0.5", "data.mix.poems.share is of no text here"),
-        ("log: true}", "log: true, when: {data.mix.poems.share: 0.2}}", "data.mix.poems.share is of no text here"),
+        ("mix.code.share > 0.5", "mix.poems.share > 0.5", "data.mix.poems.share means nothing here"),
+        ("log: true}", "log: true, when: {data.mix.poems.share: 0.2}}", "data.mix.poems.share means nothing here"),
     ],
 )
 def test_wrong_ones_are_sentences(old: str, new: str, said: str) -> None:

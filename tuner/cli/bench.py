@@ -76,13 +76,14 @@ def bench_descend(
     budget: Annotated[str, typer.Option(help="of the ancestor, and of its students")] = "2M tokens",
     more: Annotated[str, typer.Option(help="of those that go on with the other text")] = "500k tokens",
     seeds: Annotated[int, typer.Option(min=1, help="trials of each kind")] = 3,
+    students: Annotated[bool, typer.Option(help="also those of half the depth")] = True,
 ) -> None:
     """A trained model that goes on with another text against a fresh one, and its students of half the depth."""
     from tuner.bench.learning.descend import compare_descent
 
     with errors_as_sentences():
         before = None if first is None else first.absolute()
-        compare_descent(before, text.absolute(), depth, width, (budget, more), seeds)
+        compare_descent(before, text.absolute(), depth, width, (budget, more), seeds, students)
 
 
 @bench.command("compress")

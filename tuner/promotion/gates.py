@@ -15,7 +15,7 @@ from tuner.search.repeats import deviation
 from tuner.spec.budget import size_text
 from tuner.spec.parts.promotion import PromotionSettings
 from tuner.spec.parts.settings import METRICS
-from tuner.spec.records import Evidence
+from tuner.spec.records import Evidence, judged_by
 
 
 class Result(StrEnum):
@@ -122,7 +122,7 @@ def _comparable(case: Case) -> Said:
 
 def _terms(candidate: Candidate) -> dict[str, object]:
     return {
-        "text": candidate.facts.get("data_fingerprint"),
+        "text": judged_by(candidate.facts),
         "tokenizer": candidate.facts.get("tokenizer_fingerprint"),
         "budget": candidate.budget,
     }

@@ -1,17 +1,20 @@
-"""When a study has had enough: a total is spent, or the search no longer pays.
+"""When a study has had enough: a total is spent, what is left of it is the repeats', or the search no longer pays.
 Worked out from what the store has and what runs; whoever drives the study ends it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from tuner.search.history import FINISHED, IMPORTED, StudyRecord, TrialRecord
+from tuner.search.history import FINISHED, IMPORTED, RUNNING, StudyRecord, TrialRecord
 from tuner.search.noise import Z, study_noise, tie_band
-from tuner.search.repeats import REPEAT
-from tuner.spec.parts.settings import StopSettings, StudySettings
+from tuner.search.repeats import REPEAT, wanted
+from tuner.spec.parts.settings import StopSettings, StudySettings, TotalSettings
 from tuner.spec.records import Spent, Value
+
+SPARE = 1.1
+"""Of the time that trials took, what they may take when they run again."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,8 @@ def enough(record: StudyRecord, settings: StudySettings, live: Mapping[int, Spen
     """
     if (why := _total(record, settings, live, seconds)) is not None:
         return Enough(why, spent=True)
+    if (why := _promised(record, settings, live, seconds)) is not None:
+        return Enough(why, spent=False)
     if settings.stop is not None and (why := _stale(record, settings.stop)) is not None:
         return Enough(why, spent=False)
     return None
@@ -37,12 +42,21 @@ def enough(record: StudyRecord, settings: StudySettings, live: Mapping[int, Spen
 
 def spent(record: StudyRecord, live: Mapping[int, Spent]) -> Spent:
     """What all trials have spent here together: as ``live`` has it, else as stored at their last milestone or end."""
-    every = [live.get(trial.number) or _stored(trial.facts) for trial in record.trials if IMPORTED not in trial.facts]
+    return _sum(_so_far(trial, live) for trial in record.trials if IMPORTED not in trial.facts)
+
+
+def _so_far(trial: TrialRecord, live: Mapping[int, Spent]) -> Spent:
+    return live.get(trial.number) or _stored(trial.facts)
+
+
+def _sum(several: Iterable[Spent], parts: int = 1) -> Spent:
+    """All together, or the mean of so many ``parts``."""
+    every = list(several)
     return Spent(
-        sum(one.steps for one in every),
-        sum(one.tokens for one in every),
-        sum(one.flops for one in every),
-        sum(one.seconds for one in every),
+        round(sum(one.steps for one in every) / parts),
+        round(sum(one.tokens for one in every) / parts),
+        sum(one.flops for one in every) / parts,
+        sum(one.seconds for one in every) / parts,
     )
 
 
@@ -63,19 +77,59 @@ def stale(best_so_far: Sequence[float], band: float) -> int:
 
 
 def _total(record: StudyRecord, settings: StudySettings, live: Mapping[int, Spent], seconds: float) -> str | None:
-    totals = settings.totals
-    if totals is None:
+    if settings.totals is None:
         return None
     used = spent(record, live)
-    for limit, have, words in (
-        (totals.tokens, used.tokens, "tokens"),
-        (totals.flops, used.flops, "FLOPs"),
-        (totals.seconds, seconds, "seconds"),
-        (totals.device_hours, used.seconds / 3600, "hours of device"),
-    ):
-        if limit is not None and have >= limit:
+    for limit, words, of in _limits(settings.totals):
+        if of(used, seconds) >= limit:
             return f"the study's total of {limit:,.10g} {words} is spent"
     return None
+
+
+def _promised(record: StudyRecord, settings: StudySettings, live: Mapping[int, Spent], seconds: float) -> str | None:
+    """Whether one more trial of the search would take what its repeats need, which is what those cost that they repeat
+    and half of a total at most. The clock is taken to go on at the pace of the trials so far.
+    """
+    totals, repeats = settings.totals, settings.repeats
+    if totals is None or repeats is None:
+        return None
+    costs = {trial.number: _stored(trial.facts) for trial in record.trials}
+    whole = [costs[t.number] for t in record.trials if t.value is not None and not {REPEAT, IMPORTED} & t.facts.keys()]
+    if not whole:
+        return None
+    one, search, again = _sum(whole, len(whole)), list[Spent](), list[Spent]()
+    for trial in record.trials:
+        if IMPORTED not in trial.facts:
+            like = trial.facts.get(REPEAT)
+            will = _so_far(trial, live)
+            if trial.state == RUNNING:
+                will = max(will, one if like is None else costs[int(str(like))], key=lambda cost: cost.tokens)
+            (search if like is None else again).append(will)
+    used = spent(record, live).seconds
+    pace = seconds / used if used else 0.0
+    first, limits = _sum([one, *search]), _limits(totals)
+    if all(of(first, pace * first.seconds) <= limit / 2 for limit, _, of in limits):
+        return None  # whatever the repeats take; to look for them takes a while in a large study
+    then = _sum([*again, *(costs[repeat.like] for repeat in wanted(record, repeats.top, repeats.seeds))])
+    then = replace(then, seconds=SPARE * then.seconds)
+    for limit, words, of in limits:
+        if of(first, pace * first.seconds) + min(limit / 2, of(then, pace * then.seconds)) > limit:
+            return f"what is left of the study's total of {limit:,.10g} {words} is kept for its repeats"
+    return None
+
+
+Of = Callable[[Spent, float], float]
+
+
+def _limits(totals: TotalSettings) -> list[tuple[float, str, Of]]:
+    """Each total that is set, in what it is, and what of it is spent by what was spent and the seconds of the clock."""
+    every: tuple[tuple[float | None, str, Of], ...] = (
+        (totals.tokens, "tokens", lambda used, clock: used.tokens),
+        (totals.flops, "FLOPs", lambda used, clock: used.flops),
+        (totals.seconds, "seconds", lambda used, clock: clock),
+        (totals.device_hours, "hours of device", lambda used, clock: used.seconds / 3600),
+    )
+    return [(limit, words, of) for limit, words, of in every if limit is not None]
 
 
 def _stale(record: StudyRecord, stop: StopSettings) -> str | None:

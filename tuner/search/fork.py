@@ -108,7 +108,7 @@ def _point(spec: StudySpec, trial: TrialSpec) -> Point:
     """
     values = values_of(trial)
     if unknown := [path for path in spec.space if path not in values]:
-        raise InfeasibleError(f"{unknown[0]}: it mixes in no such text")
+        raise InfeasibleError(f"{unknown[0]}: it has no such text or label")
     point = spec.walk(lambda path, _: values[path])
     for path, value in point.items():
         if not spec.space[path].holds(value):

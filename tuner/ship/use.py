@@ -23,7 +23,7 @@ from tuner.spec.errors import DataError, SpecError
 from tuner.spec.parts.sampling import Sampling
 
 if TYPE_CHECKING:
-    from tuner.train.use.trained import Score, Trained
+    from tuner.train.use.trained import Answer, Score, Trained
 
 
 @contextmanager
@@ -86,12 +86,17 @@ def run_classify(console: Console, desk: Desk, name: str, texts: list[str], as_j
     with opened(desk, name) as model:
         answers = model.classify(texts)
     if as_json:
-        console.print_json(json.dumps([{"label": one.label, "probabilities": one.probabilities} for one in answers]))
+        console.print_json(json.dumps([one.as_data() for one in answers]))
         return
     for text, one in zip(texts, answers, strict=True):
-        likeliest = sorted(one.probabilities, key=one.probabilities.__getitem__, reverse=True)[:_LIKELIEST]
-        said = ", ".join(f"{label} {one.probabilities[label]:.0%}" for label in likeliest)
-        console.print(Text(harmless(f"{' '.join(text.split())[:60]}: {said}")), soft_wrap=True)
+        said = [_likeliest(one), *(f"{name} {_likeliest(other)}" for name, other in one.auxiliary.items())]
+        console.print(Text(harmless(f"{' '.join(text.split())[:60]}: {'; '.join(said)}")), soft_wrap=True)
+
+
+def _likeliest(answer: Answer) -> str:
+    known = answer.probabilities
+    first = sorted(known, key=known.__getitem__, reverse=True)[:_LIKELIEST]
+    return ", ".join(f"{label} {known[label]:.0%}" for label in first)
 
 
 def run_evaluate(console: Console, desk: Desk, name: str, data: str, as_json: bool) -> None:

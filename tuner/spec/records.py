@@ -5,7 +5,7 @@ Plain data that crosses processes; no behaviour beyond reading and writing itsel
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -122,7 +122,8 @@ class Preparing:
 @dataclass(frozen=True)
 class CorpusInfo:
     """A tokenised corpus on disk. Counts are per part, in the order train, validation, test; ``classes``, where its
-    texts have labels, are those in the order of their numbers; ``mixed`` are the fingerprints of texts mixed in.
+    texts have labels, are those in the order of their numbers, and ``auxiliary`` those of each auxiliary label, where
+    there is one ``judged`` is the fingerprint without them; ``mixed`` are the fingerprints of texts mixed in.
     """
 
     folder: str
@@ -133,6 +134,8 @@ class CorpusInfo:
     bytes: tuple[int, int, int]
     documents: tuple[int, int, int] = field(default=(0, 0, 0))
     classes: tuple[str, ...] = ()
+    auxiliary: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    judged: str | None = None
     mixed: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -198,10 +201,36 @@ class Evidence:
 CLASSES = "classes"
 """The fact of a classifier that names its classes in their order, as JSON."""
 
+AUXILIARY = "auxiliary_classes"
+"""The fact of a classifier that names those of each auxiliary label, as JSON: name -> classes."""
+
+JUDGED = "judged_fingerprint"
+"""The fact of a trial with auxiliary labels that has the fingerprint of its text without them."""
+
+
+def judged_by(facts: Mapping[str, Any]) -> str | None:
+    """The fingerprint of what a trial was judged by: losses on equal ones compare."""
+    found = facts.get(JUDGED, facts.get("data_fingerprint"))
+    return None if found is None else str(found)
+
+
+UNTOLD = -1
+"""The number that stands for the class of a text of which an auxiliary label says nothing."""
+
 
 def classes_of(facts: Mapping[str, Any]) -> tuple[str, ...]:
     """The classes that a trial's facts name; none where it is no classifier's."""
     return tuple(json.loads(str(facts.get(CLASSES, "[]"))))
+
+
+def auxiliary_of(facts: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """The classes of each auxiliary label that a trial's facts name."""
+    return {name: tuple(told) for name, told in json.loads(str(facts.get(AUXILIARY, "{}"))).items()}
+
+
+def answers_of(classes: Sequence[str], auxiliary: Mapping[str, Sequence[str]]) -> tuple[int, ...]:
+    """How many answers a classifier has to each of its questions, the label's first; empty where it is none."""
+    return (len(classes), *map(len, auxiliary.values())) if classes else ()
 
 
 MIXED = "mixed_fingerprints"

@@ -71,7 +71,7 @@ class StudySpec(Frozen):
     @model_validator(mode="after")
     def _fits(self) -> Self:
         found = (
-            _unmixed(self)
+            _unnamed(self)
             or [*_comparable(self), *_inherited(self), *_samplable(self), *_guessable(self), *_asleep(self)]
             or [*_impossible(self)]
         )
@@ -108,7 +108,7 @@ class StudySpec(Frozen):
             section: dict[str, Any] = data
             for step in sections:
                 if step not in section:
-                    raise SpecError(f"{path}: the study mixes in no {step}.")
+                    raise SpecError(f"{path}: nothing is called {step} in the study's trial.")
                 section = section[step]
             section[name] = typed
         try:
@@ -169,16 +169,26 @@ def _shown(flat: Mapping[str, Any], path: str) -> str:
     return json.dumps(flat[path]) if path in flat else "absent"
 
 
-def _unmixed(spec: StudySpec) -> list[Mistake]:
-    """Shares of texts that are not mixed in: any name is a path, so these have to be looked for."""
+def _unnamed(spec: StudySpec) -> list[Mistake]:
+    """Shares of texts that are not mixed in, weights of labels that are not there: any name is a path, so these have to
+    be looked for.
+    """
     places: list[tuple[tuple[str | int, ...], str]] = [(("space", path), path) for path in spec.space]
     places += [(("space", path, "when", name), name) for path, one in spec.space.items() for name in one.when]
     places += [(("forbid", number), name) for number, rule in enumerate(spec.rules) for name in rule.names]
-    known = ", ".join(spec.trial.data.mix) or "nothing"
+    there: dict[str, Mapping[str, object]] = {
+        "data.mix": spec.trial.data.mix,
+        "data.auxiliary": spec.trial.data.auxiliary,
+    }
     return [
-        Mistake(where, f"{name} is of no text here: trial.data.mix has {known}", key=where[0] == "space")
+        Mistake(
+            where,
+            f"{name} means nothing here: trial.{section} has {', '.join(known) or 'nothing'}",
+            key=where[0] == "space",
+        )
         for where, name in places
-        if name.startswith("data.mix.") and name.split(".")[2] not in spec.trial.data.mix
+        for section, known in there.items()
+        if name.startswith(f"{section}.") and name.split(".")[2] not in known
     ]
 
 

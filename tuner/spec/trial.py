@@ -29,6 +29,7 @@ _LATER = (
     "optim.label_smoothing",
     "optim.distil",
     "data.label",
+    "data.auxiliary",
     "data.mix",
     "data.clean",
     "data.mask",

@@ -218,7 +218,7 @@ def _fitting(spec: StudySpec, vocab: int, hands: Hired) -> Fitting:
     from tuner.train.machine.capacity import MACHINE, Capacity
 
     def named(trial: TrialSpec) -> str:
-        return digest(trial.data.model_dump(mode="json", exclude={"mix", "augment", "context"}))
+        return digest(trial.data.model_dump(mode="json", exclude={"mix", "auxiliary", "augment", "context"}))
 
     known: dict[str, int] = {named(spec.trial): vocab}
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from tuner.spec.disk import sha256
 from tuner.spec.errors import CheckpointError
 from tuner.spec.parts.model import InitSpec
-from tuner.spec.records import CorpusInfo, classes_of
+from tuner.spec.records import CorpusInfo, auxiliary_of, classes_of
 from tuner.train.checkpoint import WEIGHTS, read_weights
 from tuner.train.model.adapt import begin_with, plain
 from tuner.train.model.gpt import GPT
@@ -23,7 +23,8 @@ from tuner.train.use.trained import read_record
 
 def descend(module: GPTModule, info: CorpusInfo) -> None:
     """Let a trial's model begin with the weights of its ancestor, or learn from it, as its spec says: before it adopts
-    a setting, and before its state is restored. A classifier takes the trunk, and the head of one of the same classes.
+    a setting, and before its state is restored. A classifier takes the trunk, and of one of the same classes the head,
+    as far as it has the same auxiliary labels.
 
     Raises:
         CheckpointError: the ancestor's copy is gone, or other weights.
@@ -33,8 +34,11 @@ def descend(module: GPTModule, info: CorpusInfo) -> None:
     folder = Path(init.folder or "")
     weights = _weights(folder / WEIGHTS, init)
     ancestor, facts = read_record(folder)
-    if spec.task == "classify" and classes_of(facts) != info.classes:
+    if spec.task == "classify" and (classes_of(facts), auxiliary_of(facts)) != (info.classes, info.auxiliary):
         own = {name: one for name, one in plain(module.gpt).items() if name.startswith(module.gpt.own)}
+        if classes_of(facts) == info.classes:
+            rows = len(info.classes)
+            own = {name: torch.cat([weights[name][:rows].to(one.device), one[rows:]]) for name, one in own.items()}
         weights = {name: one for name, one in weights.items() if not name.startswith("head.")} | own
     if init.take != "nothing":
         module.begin(part_of(weights, ancestor.model, spec.model, str(init.source)))

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tuner.spec.parts.data import AugmentSpec, DataSpec
-from tuner.spec.records import CorpusInfo
+from tuner.spec.records import UNTOLD, CorpusInfo
 from tuner.train.text.augment import Augmented
 from tuner.train.text.corpus import Corpus
 from tuner.train.text.cursor import WINDOWS, Batch, Windowed, Windows, evaluation_windows
@@ -41,7 +41,7 @@ def evaluation(
     corpus: Corpus, part: Part, data: DataSpec, limit: int | None, size: int
 ) -> Iterator[tuple[Batch, NDArray[np.int64]]]:
     """Inputs (at most ``size``, tokens) and what is right: the next tokens, of the same shape, or the classes
-    (at most ``size``,). At most about ``limit`` tokens in all.
+    (at most ``size``,), or (at most ``size``, labels). At most about ``limit`` tokens in all.
     """
     if data.label is None:
         return evaluation_windows(corpus.tokens(part), data.context, limit, size)
@@ -56,6 +56,20 @@ def bits_per_byte(loss: float, info: CorpusInfo) -> float:
 def judged_texts(info: CorpusInfo, data: DataSpec) -> int:
     """How many labelled texts a trial is judged by at its milestones."""
     return chosen_of(info.documents[1], info.tokens[1], data.val_tokens)
+
+
+def class_counts(corpus: Corpus, data: DataSpec) -> dict[str, dict[str, int]]:
+    """Column of answers -> class -> training texts; of none where the data has no label. What an auxiliary label says
+    nothing of is counted by none of its classes.
+    """
+    if data.label is None:
+        return {}
+    names = (corpus.info.classes, *corpus.info.auxiliary.values())
+    counted = {}
+    for column, classes, said in zip(data.labels, names, corpus.labels("train")[:-1, 1:].T, strict=True):
+        counts = np.bincount(said[said != UNTOLD], minlength=len(classes))
+        counted[column] = dict(zip(classes, map(int, counts), strict=True))
+    return counted
 
 
 def class_weights(corpus: Corpus) -> list[float]:

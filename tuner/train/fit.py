@@ -23,7 +23,18 @@ from torch.optim import Optimizer
 
 from tuner.spec.budget import Unit
 from tuner.spec.errors import CheckpointError
-from tuner.spec.records import CLASSES, MIXED, CorpusInfo, Outcome, Preparing, Seat, Started
+from tuner.spec.records import (
+    AUXILIARY,
+    CLASSES,
+    JUDGED,
+    MIXED,
+    CorpusInfo,
+    Outcome,
+    Preparing,
+    Seat,
+    Started,
+    answers_of,
+)
 from tuner.spec.trial import TrialSpec
 from tuner.train import checkpoint
 from tuner.train.ahead import Ahead
@@ -131,8 +142,8 @@ def fit(
             torch.set_float32_matmul_precision("high")  # TF32: what "fp32" means on a GPU
         corpus = open_corpus(spec.data, place.corpora, link.preparing)
         info, mixed = corpus.info, open_mixed(spec.data, corpus, place.corpora, link.preparing)
-        classes = len(info.classes)
-        counts = shape(spec.model, info.vocab, spec.data.context, classes)
+        classes = answers_of(info.classes, info.auxiliary)
+        counts = shape(spec.model, info.vocab, spec.data.context, sum(classes))
         clock = ranks.clock if spec.budget.unit is Unit.SECONDS else time.perf_counter
         meter = Meter(spec.budget, spec.tokens_per_step, counts.flops_per_token, milestones, clock)
         sound = ranks.once(lambda: checkpoint.sound(place.folder))
@@ -184,7 +195,7 @@ def _settled(spec: TrialSpec, info: CorpusInfo, steps: int | None, place: Place,
     def say(why: str) -> None:
         link.preparing(Preparing(why))
 
-    classes = len(info.classes)
+    classes = answers_of(info.classes, info.auxiliary)
     return settle(spec, info.vocab, steps, device, place.machine, say, parts=place.parts, classes=classes)
 
 
@@ -289,4 +300,5 @@ def _facts(
         "code_version": code,
         "spec_hash": spec.hash,
         **({CLASSES: json.dumps(info.classes), "val_texts": judged_texts(info, spec.data)} if info.classes else {}),
+        **({AUXILIARY: json.dumps(info.auxiliary), JUDGED: info.judged} if info.auxiliary else {}),
     }

@@ -229,7 +229,7 @@ class Life(Callback):
         tokens = evaluation_tokens(self.module.spec, self.module.setting.accumulate, self.corpus.info.vocab)
         examples = evaluation(self.corpus, "val", data, data.val_tokens, max(1, tokens // data.context))
         if classes:
-            tally = Tally(classes, self.module.device)
+            tally = Tally(classes, self.module.device, self.corpus.info.auxiliary)
             loss = self.module.evaluate(examples, each, tally.hear)
             metrics, self.confusion = tally.reckon()
             return {"val_loss": loss, **metrics}

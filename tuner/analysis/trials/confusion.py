@@ -12,18 +12,30 @@ import pandas as pd
 
 from tuner.analysis.trials.curves import measured
 from tuner.search.history import StudyRecord
-from tuner.spec.records import classes_of
+from tuner.spec.records import auxiliary_of, classes_of
 
 
 @dataclass(frozen=True)
 class Confusion:
     """At a ``milestone``. ``pairs``: ``truth``, ``said``, ``count``, ``share`` of the truth's texts; ``classes``: a row
-    each with ``class``, ``texts``, ``precision``, ``recall``, ``f1``, NaN where nothing was said or there.
+    each with ``class``, ``texts``, ``precision``, ``recall``, ``f1``, NaN where nothing was said or there;
+    ``auxiliary``: a row for each auxiliary label with ``label``, ``accuracy``, ``f1``.
     """
 
     milestone: int
     pairs: pd.DataFrame
     classes: pd.DataFrame
+    auxiliary: pd.DataFrame
+
+    def in_words(self, at: str) -> str:
+        """How many texts it knew ``at`` that milestone's budget, and which class it took for which most often."""
+        wrong = self.pairs[self.pairs["truth"] != self.pairs["said"]]
+        right, total = int(self.pairs["count"].sum() - wrong["count"].sum()), int(self.pairs["count"].sum())
+        known = f"{right:,} of {total:,} validation texts are known at {at}"
+        worst = wrong.loc[wrong["count"].idxmax()]
+        if not worst["count"]:
+            return known
+        return f"{known}; most often {worst['truth']} is taken for {worst['said']}, {int(worst['count']):,} times"
 
 
 def confusion(record: StudyRecord, number: int, folder: Path) -> Confusion | None:
@@ -33,7 +45,8 @@ def confusion(record: StudyRecord, number: int, folder: Path) -> Confusion | Non
     Raises:
         StoreError: the study has no such trial.
     """
-    names = np.array(classes_of(record.find(number).facts), dtype=object)
+    facts = record.find(number).facts
+    names = np.array(classes_of(facts), dtype=object)
     rows = [row for row in measured(record, number, folder) if row.confusion] if len(names) else []
     if not rows or len(rows[-1].confusion) != len(names):
         return None
@@ -51,4 +64,12 @@ def confusion(record: StudyRecord, number: int, folder: Path) -> Confusion | Non
         }
     )
     each = {"class": names, "texts": there.astype(np.int64), "precision": precision, "recall": recall, "f1": f1}
-    return Confusion(rows[-1].milestone or 0, pairs, pd.DataFrame(each))
+    last, others = rows[-1].metrics, auxiliary_of(facts)
+    told = pd.DataFrame(
+        {
+            "label": list(others),
+            "accuracy": [last.get(f"val_accuracy/{name}") for name in others],
+            "f1": [last.get(f"val_f1/{name}") for name in others],
+        }
+    )
+    return Confusion(rows[-1].milestone or 0, pairs, pd.DataFrame(each), told)

@@ -24,12 +24,12 @@ DISTIL = {"weight": 0.5, "temperature": 2.0}
 
 
 def compare_descent(
-    first: Path | None, second: Path, depth: int, width: int, budgets: tuple[str, str], seeds: int
+    first: Path | None, second: Path, depth: int, width: int, budgets: tuple[str, str], seeds: int, students: bool
 ) -> None:
     """Print validation losses in nats a token, means of ``seeds`` with their deviation: the ancestor's on the text
     ``first`` (None: the standard library's source); on ``second`` those of models that go on from it and of fresh ones,
-    after a fifth of the second budget and at its end; on ``first`` those of half-depth students of the first budget:
-    fresh, begun with the ancestor's layers, and taught by it as well.
+    after a fifth of the second budget and at its end; with ``students``, on ``first`` those of half-depth ones of the
+    first budget: fresh, begun with the ancestor's layers, and taught by it as well.
 
     Raises:
         TunerError: a study does not end.
@@ -50,6 +50,8 @@ def compare_descent(
         for name, record in (("going on from it", on), ("fresh", fresh)):
             print(f"  {name:32} {mean(record, MILESTONES // 5)}   {mean(record, MILESTONES)}", flush=True)
         print(f"  {'going on, for a fifth in all':32} {mean(quick, MILESTONES)}", flush=True)
+        if not students:
+            return
         half = {"depth": max(1, depth // 2)}
         print(f"students of {half['depth']} layers, {long} of the first text; the teacher has {value:.4f}", flush=True)
         layers = {**descent, "take": "part"}
@@ -73,6 +75,7 @@ def study(
     settings: Mapping[str, float | str] | None = None,
     task: str = "generate",
     metric: str = "val_loss",
+    milestones: int = MILESTONES,
 ) -> StudyRecord:
     """Run a study to its end and read it; ``settings`` are what else is set, by path.
 
@@ -98,7 +101,7 @@ def study(
         "space": {"seed": {"choice": list(range(1, max(seeds, 2) + 1))}},
         "study": {
             "trials": seeds,
-            "milestones": MILESTONES,
+            "milestones": milestones,
             "metric": metric,
             "sampler": "grid",
             "pruner": "none",

@@ -10,7 +10,7 @@ from typing import Any
 
 from tuner.promotion.candidate import Candidate
 from tuner.promotion.gates import Answer
-from tuner.spec.records import Evidence, classes_of
+from tuner.spec.records import Evidence, auxiliary_of, classes_of
 
 _CONTINUES = (
     "It continues text like the one it was trained on, and knows nothing else: no facts, no instructions, no safety "
@@ -55,6 +55,7 @@ def card(candidate: Candidate, evidence: Evidence, answers: Sequence[Answer], ov
             f"Losses (nats a {'text' if classes else 'token'})",
             {
                 "classes": _classes(classes),
+                **{f"also told: {name}": _classes(told) for name, told in auxiliary_of(facts).items()},
                 "accuracy on the test part": _share(evidence.test_accuracy),
                 "validation": _loss(evidence.val_loss),
                 f"test, {evidence.test_windows} {'texts' if classes else 'windows'}, 95 %": _loss(

@@ -26,7 +26,8 @@ class PackagedGPT(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         self, context: Any, model_input: pd.DataFrame, params: Mapping[str, Any] | None = None
     ) -> list[dict[str, Any]]:
         """One answer a row: ``text`` is the continuation of ``prompt``; ``loss`` (nats a token), ``bits_per_byte``,
-        ``tokens`` and ``bytes`` are the score of ``text``. A classifier's: ``label``, ``probabilities``.
+        ``tokens`` and ``bytes`` are the score of ``text``. A classifier's: ``label``, ``probabilities``, and both
+        for each ``auxiliary`` label.
 
         Raises:
             ValueError: a row has neither.
@@ -43,7 +44,7 @@ class PackagedGPT(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
             answer["text"] = self._model.generate(prompt, sampling)
         if isinstance(text, str) and self._model.classes:
             (found,) = self._model.classify([text])
-            answer |= {"label": found.label, "probabilities": dict(found.probabilities)}
+            answer |= found.as_data()
         elif isinstance(text, str):
             score = self._model.score(text)
             answer |= {

@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 
 from tuner.spec.budget import Budget
 from tuner.spec.errors import SpecError, nearest, said
-from tuner.spec.parts.data import MIX_NAME, MixSpec
+from tuner.spec.parts.data import NAME, AuxiliarySpec, MixSpec
 from tuner.spec.records import Value
 from tuner.spec.trial import TrialSpec
 
@@ -87,7 +87,8 @@ def values_of(trial: TrialSpec) -> dict[str, Value]:
             for name in path.split("."):
                 node = getattr(node, name)
             values[path] = node
-    return values | {f"data.mix.{name}.share": mixed.share for name, mixed in trial.data.mix.items()}
+    values |= {f"data.mix.{name}.share": mixed.share for name, mixed in trial.data.mix.items()}
+    return values | {f"data.auxiliary.{name}.weight": one.weight for name, one in trial.data.auxiliary.items()}
 
 
 def read_point(words: Iterable[str]) -> dict[str, Value]:
@@ -119,6 +120,9 @@ def unknown(path: str) -> str:
     """The sentence for a path that is no field: a section, or the nearest right word."""
     if inside := [leaf for leaf in LEAVES if leaf.startswith(f"{path}.")]:
         return f"{path} is a section; name one field in it.{nearest(path, inside)}"
+    for section, field in _OF_NAMED:
+        if path.startswith(f"{section}."):
+            return f"unknown path {said(path)}; of what has a name there it is {section}.NAME.{field}."
     last = path.rpartition(".")[2]
     same = [leaf for leaf in LEAVES if leaf.rpartition(".")[2] == last]
     return f"unknown path {said(path)}.{nearest(path, same or LEAVES, cutoff=0 if same else 0.6)}"
@@ -197,15 +201,14 @@ def words_of(annotation: Any) -> tuple[str, ...]:
 
 
 class _Leaves(Mapping[str, Leaf]):
-    """Every field by its path; also the share of any text that is mixed in, whose name is the user's."""
+    """Every field by its path; also those of what has a name of the user's own."""
 
     def __init__(self) -> None:
         self._known = {leaf.path: leaf for leaf in _leaves(TrialSpec)}
-        self._share = annotated(MixSpec.model_fields["share"])
 
     def __getitem__(self, path: str) -> Leaf:
-        if path not in self._known and _SHARE.fullmatch(path):
-            return Leaf(path, self._share)
+        if path not in self._known and (named := _NAMED.fullmatch(path)):
+            return Leaf(path, annotated(_OF_NAMED[named[1], named[2]]))
         return self._known[path]
 
     def __iter__(self) -> Iterator[str]:
@@ -215,7 +218,12 @@ class _Leaves(Mapping[str, Leaf]):
         return len(self._known)
 
 
-_SHARE = re.compile(rf"data\.mix\.{MIX_NAME}\.share")
+_OF_NAMED = {
+    ("data.mix", "share"): MixSpec.model_fields["share"],
+    ("data.auxiliary", "weight"): AuxiliarySpec.model_fields["weight"],
+}
+_NAMED = re.compile(rf"(data\.mix|data\.auxiliary)\.{NAME}\.(share|weight)")
 
 LEAVES: Mapping[str, Leaf] = _Leaves()
-"""Every field of a trial by its dotted path, in the order of the models; and ``data.mix.NAME.share``, of any name."""
+"""Every field of a trial by its dotted path, in the order of the models; and ``data.mix.NAME.share`` and
+``data.auxiliary.NAME.weight``, of any name."""

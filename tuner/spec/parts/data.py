@@ -5,7 +5,7 @@ Fields and what contradicts what; nothing here opens a file.
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -117,27 +117,42 @@ class MixSpec(SourceSpec):
     share: Annotated[Float, Field(ge=0, le=0.95)] = 0.1
 
 
-MIX_NAME = "[a-z][a-z0-9_]*"
+class AuxiliarySpec(Frozen):
+    """Another thing to learn of each labelled text, from the same trunk (Caruana, 1997): what column ``label`` says of
+    it, where it says something; its loss is added ``weight`` times in training.
+    """
+
+    label: str
+    weight: Annotated[Float, Field(ge=0, le=100)] = 0.5
 
 
-def _mix_name(name: str) -> str:
-    if not re.fullmatch(MIX_NAME, name):
-        raise ValueError(f"mix calls a text {short(name)!r}; a name has small letters, digits and '_', such as books")
+NAME = "[a-z][a-z0-9_]*"
+"""What the user may call a text that is mixed in, or an auxiliary label: such a name stands in paths."""
+
+
+def _name(name: str) -> str:
+    if not re.fullmatch(NAME, name):
+        raise ValueError(f"{short(name)!r} is no name for it; one has small letters, digits and '_', such as books")
     return name
 
 
-def _by_name(mix: dict[str, MixSpec]) -> dict[str, MixSpec]:
+Named = TypeVar("Named")
+
+
+def _by_name(named: dict[str, Named]) -> dict[str, Named]:
     """In one order, whatever it was written in: the order decides which sequence comes from which."""
-    return dict(sorted(mix.items()))
+    return dict(sorted(named.items()))
+
+
+ByName = Annotated[dict[Annotated[str, AfterValidator(_name)], Named], AfterValidator(_by_name)]
 
 
 class DataSpec(SourceSpec):
     """Where text comes from and how it is cut into tokens, parts and windows."""
 
     label: str | None = None  # the column that says what a text is, for task classify
-    mix: Annotated[dict[Annotated[str, AfterValidator(_mix_name)], MixSpec], AfterValidator(_by_name)] = Field(
-        default={}
-    )  # each by a name of one's own
+    auxiliary: ByName[AuxiliarySpec] = Field(default={})  # what else is learned of it, each by a name of one's own
+    mix: ByName[MixSpec] = Field(default={})  # likewise
     clean: CleanSpec = CleanSpec()
     mask: tuple[Literal["email", "key"], ...] = ()  # what is taken out of the text: addresses, what looks like a secret
     overlap: Fraction = 0.02  # share of the text to judge by that may stand in the training part too
@@ -158,8 +173,12 @@ class DataSpec(SourceSpec):
             raise ValueError("mix needs windows: epochs; remove windows: random")
         if sum(mixed.share for mixed in self.mix.values()) > 0.95 + 1e-9:
             raise ValueError("mix leaves the text itself less than 0.05 of what is learned from; lower its shares")
-        if self.label is not None and self.label == self.column:
+        if self.label is None and self.auxiliary:
+            raise ValueError("auxiliary is for texts with a label: the column that says what a model is judged by")
+        if self.column in self.labels:
             raise ValueError(f"label and column are both {self.column}; label names the column of the answers")
+        if len(set(self.labels)) < len(self.labels):
+            raise ValueError(f"label and auxiliary name a column twice: {', '.join(self.labels)}")
         if self.label is not None and self.windows == "random":
             raise ValueError("windows: random is for a text that is cut into windows; labelled texts are read whole")
         if len(set(self.mask)) < len(self.mask):
@@ -169,6 +188,11 @@ class DataSpec(SourceSpec):
         if min(self.split[:2]) == 0:
             raise ValueError("split needs a training and a validation part above 0; only the test part may be 0")
         return self
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The columns of answers: that of ``label`` first, then those of ``auxiliary``."""
+        return () if self.label is None else (self.label, *(one.label for one in self.auxiliary.values()))
 
     def beside(self, name: str, tokenizer: TokenizerSpec) -> DataSpec:
         """The data of what ``mix`` calls so: prepared and parted as the text itself, in its vocabulary."""
@@ -180,4 +204,6 @@ class DataSpec(SourceSpec):
         """What is done to the text, for its fingerprint; empty where nothing is, as before there was anything."""
         said = self.model_dump(mode="json", include={"clean", "documents", "label"}, exclude_defaults=True)
         told: list[object] = [said, sorted(self.mask)] if said or self.mask else []
+        if self.auxiliary:
+            told.append(["auxiliary", *((name, one.label) for name, one in self.auxiliary.items())])
         return [*told, "parts by label"] if self.label is not None else told

@@ -12,13 +12,17 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from tuner.spec.errors import short
 from tuner.spec.load import load
 from tuner.spec.parts.data import DataSpec
 from tuner.spec.records import CorpusInfo, Preparing
 from tuner.study.prepare import ancestry
+from tuner.train.examples import class_counts
 from tuner.train.text.corpus import corpus_report, open_corpus
 from tuner.train.text.mixed.mixture import open_mixed, require_foreign
 from tuner.train.text.prepare.watch import require_apart
+
+_NAMED = 10  # classes whose texts are counted before the eyes; the others are in --json
 
 _PARTS = ("training", "validation", "test")
 
@@ -43,11 +47,13 @@ def tell_text(yaml: Path, overrides: list[str], runs: Path, as_json: bool) -> No
     report = corpus_report(Path(info.folder))
     if as_json:
         told = {name: _facts(one.info, corpus_report(Path(one.info.folder))) for name, one in mixed.items()}
-        print(json.dumps({**_facts(info, report), **({"mix": told} if told else {})}, indent=1))
+        more = {"classes": class_counts(corpus, data), "mix": told}
+        print(json.dumps({**_facts(info, report), **{name: one for name, one in more.items() if one}}, indent=1))
         return
     console = Console()
     console.print(_table(info, report))
-    for sentence in _sentences(data, report):
+    classes = [_classes(*one, info.documents[0]) for one in class_counts(corpus, data).items()]
+    for sentence in (*classes, *_sentences(data, report)):
         console.print(Text(sentence))
     for name, one in mixed.items():
         console.print(
@@ -78,6 +84,15 @@ def _table(info: CorpusInfo, report: dict[str, Any], name: str = "") -> Table:
         documents = f"{info.documents[k]:,}" if sum(info.documents) else "-"
         table.add_row(part, documents, f"{size:,}", f"{tokens:,}", f"{size / tokens:.2f}" if tokens else "-", share)
     return table
+
+
+def _classes(column: str, counts: dict[str, int], texts: int) -> str:
+    often = sorted(counts, key=counts.__getitem__, reverse=True)
+    told = [f"{short(name, 40)} {counts[name]:,}" for name in often[:_NAMED]]
+    more = f" and {len(often) - _NAMED:,} more" if len(often) > _NAMED else ""
+    said = sum(counts.values())
+    known = "" if said == texts else f", told of {said:,} of {texts:,}"
+    return f"{column}, {len(often):,} classes in training: {', '.join(told)}{more}{known}"
 
 
 def _sentences(data: DataSpec, report: dict[str, Any]) -> list[str]:

@@ -49,12 +49,12 @@ def settle(
     notes: Path,
     say: Callable[[str], None],
     parts: int | None = None,
-    classes: int = 0,
+    classes: Sequence[int] = (),
 ) -> Setting:
     """How the trial's steps are computed here; ``say`` hears why, where anything was ``auto``.
 
     ``steps`` are those of the budget, None where it is in seconds; ``notes`` is the folder of this machine's notes;
-    ``parts`` micro-batches a step where that is settled already; ``classes`` are those of a classifier.
+    ``parts`` micro-batches a step where that is settled already; ``classes`` are those of a classifier, by each label.
 
     Raises:
         torch.OutOfMemoryError: a GPU cannot take the smallest micro-batch that is allowed.
@@ -90,7 +90,12 @@ def micro_batches(spec: TrialSpec, vocab: int, free: int) -> list[int]:
 
 
 def _times(
-    spec: TrialSpec, accumulate: int, words: tuple[int, int], steps: int | None, device: torch.device, notes: Path
+    spec: TrialSpec,
+    accumulate: int,
+    words: tuple[int, Sequence[int]],
+    steps: int | None,
+    device: torch.device,
+    notes: Path,
 ) -> tuple[Times, str]:
     """What is known of the spec's steps once every question is answered; and why compiling failed, if it did."""
     vocab, classes = words
@@ -197,12 +202,14 @@ def _why(spec: TrialSpec, way: Way, accumulate: int, times: Times, failure: str)
 class _Bench:
     """Real training steps of a model like the trial's, on random ids, timed."""
 
-    def __init__(self, spec: TrialSpec, accumulate: int, vocab: int, device: torch.device, classes: int) -> None:
+    def __init__(
+        self, spec: TrialSpec, accumulate: int, vocab: int, device: torch.device, classes: Sequence[int]
+    ) -> None:
         self._accumulate, self._device = accumulate, device
         self._module: GPTModule | None = GPTModule(spec, vocab, lambda: 0.5, classes=classes).to(device)
-        self._ids = torch.randint(vocab, (spec.batch, spec.data.context + 1), device=device)
-        if classes:
-            self._ids[:, -1] %= classes
+        self._ids = torch.randint(vocab, (spec.batch, spec.data.context + max(1, len(classes))), device=device)
+        for place, count in enumerate(classes, spec.data.context):
+            self._ids[:, place] %= count
         self._warm: set[Way] = set()
         self._began = time.perf_counter()
 

@@ -6,10 +6,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import cast
+from typing import TypeVar, cast
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tuner.spec.parts.model import ModelSpec
@@ -20,6 +22,9 @@ NORMS: dict[str, Callable[[int, bool], nn.Module]] = {
     "rms": lambda width, bias: nn.RMSNorm(width, eps=1e-6),
     "layer": lambda width, bias: nn.LayerNorm(width, bias=bias),
 }
+
+Right = TypeVar("Right", Tensor, NDArray[np.int64])
+"""What is right, as torch or numpy has it."""
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu2": lambda x: F.relu(x).square(),  # Primer, arXiv 2109.08668
@@ -300,6 +305,10 @@ class GPT(nn.Module):
         and targets (B, 2, T) are told apart.
         """
         return (batch[:, 0], batch[:, 1]) if batch.ndim == 3 else (batch[:, :-1], batch[:, 1:])
+
+    def judged(self, targets: Right) -> Right:
+        """Of what is right, that by which the model is judged: here all of it."""
+        return targets
 
     @property
     def own(self) -> tuple[str, ...]:

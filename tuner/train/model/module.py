@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
@@ -73,7 +73,7 @@ class GPTModule(nn.Module):
         progress: Callable[[], float],
         ranks: Ranks = ALONE,
         device: torch.device = CPU,
-        classes: int = 0,
+        classes: Sequence[int] = (),
     ) -> None:
         super().__init__()
         self.spec, self.ranks, self.backward = spec, ranks, _backward
@@ -175,7 +175,7 @@ class GPTModule(nn.Module):
                 elif shards.is_shared(self.gpt):  # fewer windows than ranks: the others need its share of the weights
                     with self._autocast():
                         self.gpt.loss(torch.from_numpy(inputs[:1]).to(self.device), y.new_zeros(1, *targets.shape[1:]))
-                count += targets.size
+                count += self.gpt.judged(targets).size
                 each()
         finally:
             self.gpt.train()

@@ -23,7 +23,7 @@ from tuner.train.text.labelled.labels import Labels
 from tuner.train.text.prepare.clean import cleaned
 from tuner.train.text.prepare.filters import Judgement, judge
 from tuner.train.text.prepare.watch import Watch
-from tuner.train.text.source import Source, require_unchanged
+from tuner.train.text.source import Source, label_fields, require_unchanged
 from tuner.train.text.split import Piece, pieces
 from tuner.train.text.tokenizer import BPE_BYTES, Tokenizer, build_tokenizer
 
@@ -34,8 +34,9 @@ Progress = Callable[[Preparing], None]
 _BATCH = 4 * 1024 * 1024  # bytes of text encoded in one call: enough to keep every core busy
 
 
-def build(data: DataSpec, source: Source, root: Path, name: str, progress: Progress) -> None:
-    """Make the corpus ``name`` under ``root``: whole or not at all.
+def build(data: DataSpec, source: Source, root: Path, name: str, progress: Progress, judged: str = "") -> None:
+    """Make the corpus ``name`` under ``root``: whole or not at all; ``judged`` is its fingerprint without auxiliary
+    labels.
 
     Raises:
         DataError: the source cannot be read, or nothing is left of it.
@@ -52,7 +53,7 @@ def build(data: DataSpec, source: Source, root: Path, name: str, progress: Progr
         dtype = "<u2" if tokenizer.vocab <= 2**16 else "<u4"
         watch = Watch(bool(source.documents))
         stream = _told(_texts(data, source, judgement), watch)
-        labels = None if data.label is None else Labels()
+        labels = None if data.label is None else Labels(label_fields(data))
         counts = _write_tokens(stream, source, tokenizer, dtype, temporary, progress, labels)
         require_unchanged(source)
         if judgement.dropped and not counts.tokens[0]:
@@ -67,8 +68,10 @@ def build(data: DataSpec, source: Source, root: Path, name: str, progress: Progr
             **asdict(counts),
         }
         if labels is not None:
-            info["classes"] = labels.classes(str(data.label))
-            labels.write(temporary, info["classes"], counts.tokens)
+            info["classes"], *others = classes = labels.classes()
+            if others:
+                info |= {"auxiliary": dict(zip(data.auxiliary, others, strict=True)), "judged": judged}
+            labels.write(temporary, classes, counts.tokens)
         paths = sorted(temporary.iterdir())
         meta = {
             "format": FORMAT,
@@ -182,7 +185,7 @@ def _append(
         _end(end, dtype, file, counts, part)
         counts.documents[part] += 1
         if labels is not None:
-            labels.hear(part, counts.tokens[part], str(piece.label))
+            labels.hear(part, counts.tokens[part], (piece.label, *piece.auxiliary))
     file.write(ids.astype(dtype).tobytes())
     counts.tokens[part] += len(ids)
     counts.bytes[part] += piece.size

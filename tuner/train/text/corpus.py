@@ -47,8 +47,8 @@ class Corpus:
         return np.memmap(Path(self.info.folder) / f"{part}.bin", self.dtype, mode="r", shape=(count,))
 
     def labels(self, part: Part) -> NDArray[np.int64]:
-        """Of a labelled text, where each document of a part begins and its class, and last where the part ends: shape
-        (documents + 1, 2), memory-mapped read-only.
+        """Of a labelled text, where each document of a part begins, its class, and that of each auxiliary label, below
+        0 where none is told; last where the part ends: shape (documents + 1, 1 + labels), memory-mapped read-only.
         """
         found: NDArray[np.int64] = np.load(Path(self.info.folder) / labels_file(part), mmap_mode="r")
         return found
@@ -106,7 +106,8 @@ def open_corpus(
         with _writing(root), _alone(root, name, progress):
             corpus = read_corpus(root / name, whole=True)
             if corpus is None:
-                build(data, source, root, name, told)
+                judged = _fingerprint(data.model_copy(update={"auxiliary": {}}), source)
+                build(data, source, root, name, told, judged)
                 corpus = cast(Corpus, read_corpus(root / name))
     require_context(corpus.info, data, parts)
     return corpus
@@ -125,6 +126,8 @@ def read_corpus(folder: Path, whole: bool = False) -> Corpus | None:
         if whole and any(sha256(folder / name) != told for name, told in meta.get("sha256", {}).items()):
             return None
         facts: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in meta["info"].items()}
+        if "auxiliary" in facts:
+            facts["auxiliary"] = {name: tuple(told) for name, told in facts["auxiliary"].items()}
         return Corpus(CorpusInfo(folder=str(folder.absolute()), **facts), meta["dtype"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None

@@ -29,12 +29,13 @@ _NOT_LIBRARY = {"test", "tests", "idle_test", "site-packages", "dist-packages", 
 @dataclass(frozen=True)
 class Document:
     """One text: ``size`` UTF-8 bytes, known before ``blocks`` (its pieces in order) are read; what it is, where its
-    source says so.
+    source says so, and what each auxiliary label says, if it says something.
     """
 
     size: int
     blocks: Iterable[str]
     label: str | None = None
+    auxiliary: tuple[str | None, ...] = ()
 
 
 Documents = Callable[[], Iterator[Document]]
@@ -129,7 +130,7 @@ def _text(data: DataSpec) -> Source:
 
 def _rows(data: DataSpec) -> Source:
     kind, column = data.source, data.column or ""
-    wanted = [column] if data.label is None else [column, data.label]
+    wanted = [column, *data.labels]
     files = matches(data.path or "")
     if not any(path.stat().st_size for path in files):
         raise DataError(
@@ -251,21 +252,31 @@ class _LibraryError(Exception):
 def _cells(load: Callable[[], Any], data: DataSpec, place: str) -> Iterator[Document]:
     """The non-empty cells of a column as documents; the library is asked for a few rows at a time."""
     logging.getLogger("datasets").setLevel(logging.CRITICAL)  # it prints what it raises; our sentence carries it
-    column, label, done = data.column or "", data.label, 0
+    column, labels, done = data.column or "", label_fields(data), 0
     try:
         rows = load()
         if rows.column_names:
             _require_columns(data, rows.column_names, place)
-            rows = rows.select_columns([column] if label is None else [column, label])
-        names = getattr((rows.features or {}).get(label), "names", None)  # a hub data set numbers its classes
+            rows = rows.select_columns([column, *data.labels])
+        features = rows.features or {}  # a hub data set numbers its classes
+        names = {one: getattr(features.get(one), "names", None) for one in data.labels}
         for number, batch in enumerate(rows.iter(batch_size=_ROWS)):
             if not number:
                 _require_columns(data, list(batch), place)
             cells = batch.get(column, ())
+            told = {one: batch.get(one) or [None] * len(cells) for one in data.labels}  # no row of it may have one
             for row, cell in enumerate(cells, start=done + 1):
                 if text := "" if cell is None else str(cell):
-                    said = None if label is None else _label(batch[label][row - done - 1], names, label, row, place)
-                    yield Document(len(text.encode()), text_blocks(text), said)
+                    said = [
+                        _label(told[one][row - done - 1], names[one], f"data.{field}: column '{one}' of {place}")
+                        for field, one in labels.items()
+                    ]
+                    if labels and said[0] is None:
+                        raise DataError(
+                            f"data.label: {place} says nothing in row {row:,} of column '{data.label}'; every text "
+                            "needs a label"
+                        )
+                    yield Document(len(text.encode()), text_blocks(text), said[0] if said else None, tuple(said[1:]))
             done += len(cells)
     except DataError:
         raise
@@ -274,22 +285,24 @@ def _cells(load: Callable[[], Any], data: DataSpec, place: str) -> Iterator[Docu
         raise _LibraryError(f"{type(error).__name__}: {cause}") from error
 
 
-def _label(value: object, names: list[str] | None, column: str, row: int, place: str) -> str:
+def _label(value: object, names: list[str] | None, where: str) -> str | None:
     if names is not None and isinstance(value, int):
         value = names[value] if 0 <= value < len(names) else None
     if isinstance(value, list | dict):
-        raise DataError(f"data.label: column '{column}' of {place} has several values a row; expected one label")
-    said = "" if value is None else str(value).strip()
-    if not said:
-        raise DataError(
-            f"data.label: {place} says nothing in row {row:,} of column '{column}'; every text needs a label"
-        )
-    return said
+        raise DataError(f"{where} has several values a row; expected one label")
+    return None if value is None else str(value).strip() or None
+
+
+def label_fields(data: DataSpec) -> dict[str, str]:
+    """The fields that name the columns of answers, below ``data``, and what each names."""
+    names = ("label", *(f"auxiliary.{name}.label" for name in data.auxiliary))
+    return dict(zip(names, data.labels, strict=False))
 
 
 def _require_columns(data: DataSpec, columns: list[str], place: object) -> None:
-    for field, column in (("column", data.column), ("label", data.label)):
-        if column is not None and column not in columns:
+    fields = {"column": data.column or "", **label_fields(data)}
+    for field, column in fields.items():
+        if column not in columns:
             raise DataError(
                 f"data.{field}: {place} has no column '{column}'; its columns are: {', '.join(columns)}."
                 f"{nearest(column, columns)}"

@@ -21,7 +21,7 @@ Split = tuple[float, float, float]
 @dataclass(frozen=True)
 class Piece:
     """A block of text for ``PARTS[part]``: ``size`` UTF-8 bytes that ``opens`` a document or goes on; what the document
-    is, where its source says so.
+    is, where its source says so, and what its auxiliary labels say.
     """
 
     part: int
@@ -29,6 +29,7 @@ class Piece:
     size: int
     opens: bool
     label: str | None = None
+    auxiliary: tuple[str | None, ...] = ()
 
 
 def pieces(source: Source, split: Split, only: int | None = None) -> Iterator[Piece]:
@@ -57,7 +58,7 @@ def pieces(source: Source, split: Split, only: int | None = None) -> Iterator[Pi
         if only in (None, part):
             opens = True
             for text in document.blocks:
-                yield Piece(part, text, len(text.encode()), opens, document.label)
+                yield Piece(part, text, len(text.encode()), opens, document.label, document.auxiliary)
                 opens = False
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from tuner.spec.errors import CheckpointError, DataError, TunerError
 from tuner.spec.parts.data import DataSpec
 from tuner.spec.parts.sampling import Sampling
-from tuner.spec.records import Evidence, Weighed
+from tuner.spec.records import Evidence, Weighed, judged_by
 from tuner.train.checkpoint import WEIGHTS, verify
 from tuner.train.examples import bits_per_byte
 from tuner.train.model.classify import Tally
@@ -29,6 +29,7 @@ from tuner.train.use.pace import latency_ms
 from tuner.train.use.trained import Trained, load_checkpoint, load_model
 
 T = TypeVar("T")
+FloatArray = NDArray[np.float64]
 
 SAMPLES = tuple(Sampling(max_tokens=120, seed=seed) for seed in (1, 2, 3))
 TIMED = 64  # tokens whose median time is the latency
@@ -116,13 +117,22 @@ def prove(folder: Path) -> None:
 
 def _metrics(trained: Trained, corpus: Corpus, limit: int | None) -> dict[str, float]:
     """Those that a trial's milestone has of the validation part."""
+    if trained.classes:
+        losses, metrics = _answered(trained, corpus, "val", limit)
+        return {"val_loss": float(losses.mean()), **metrics}
     loss = _mean(trained, corpus, "val", limit)
-    if not trained.classes:
-        return {"val_loss": loss, "val_bpb": bits_per_byte(loss, corpus.info)}
-    tally = Tally(trained.classes, torch.device("cpu"))
-    for logits, targets in trained.answers(corpus, "val", limit):
+    return {"val_loss": loss, "val_bpb": bits_per_byte(loss, corpus.info)}
+
+
+def _answered(trained: Trained, corpus: Corpus, part: Part, limit: int | None) -> tuple[FloatArray, dict[str, float]]:
+    """The loss of each text of a part, (texts,), and the metrics of a classifier's answers to them, as a trial calls
+    those of the validation part.
+    """
+    tally, losses = Tally(trained.classes, torch.device("cpu")), []
+    for logits, targets in trained.answers(corpus, part, limit):
         tally.hear(logits, targets)
-    return {"val_loss": loss, **tally.reckon()[0]}
+        losses.append(trained.gpt.loss_of(logits, targets, reduction="none").double())
+    return torch.cat(losses).numpy(), tally.reckon()[0]
 
 
 def _mean(trained: Trained, corpus: Corpus, part: Part, limit: int | None) -> float:
@@ -143,7 +153,7 @@ def _corpus(trained: Trained, corpora: Path) -> Corpus:
 
 def _rival(folder: Path, corpus: Corpus) -> Trained:
     rival = load_model(folder)
-    if rival.facts.get("data_fingerprint") != corpus.info.fingerprint:
+    if judged_by(rival.facts) != (corpus.info.judged or corpus.info.fingerprint):
         raise DataError("the champion was trained on another text, or another tokenizer; losses do not compare")
     return rival
 
@@ -168,12 +178,16 @@ def _test(
             other = None
         else:
             block = common
-    own = block_losses(trained, corpus, block, limit)
+    metrics: dict[str, float] = {}
+    if trained.classes:
+        own, metrics = _answered(trained, corpus, "test", limit)
+    else:
+        own = block_losses(trained, corpus, block, limit)
     answer: dict[str, float | int] = {
         "test_loss": float(own.mean()),
         "test_error": _error(own),
         "test_windows": len(own),
-        **({"test_accuracy": _accuracy(trained, corpus, limit)} if trained.classes else {}),
+        **({"test_accuracy": metrics["val_accuracy"]} if metrics else {}),
     }
     if other is not None:
         theirs = block_losses(other, corpus, block, limit)
@@ -185,12 +199,7 @@ def _test(
     return answer
 
 
-def _accuracy(trained: Trained, corpus: Corpus, limit: int | None) -> float:
-    known = torch.cat([logits.argmax(-1) == said for logits, said in trained.answers(corpus, "test", limit)])
-    return float(known.double().mean())
-
-
-def block_losses(trained: Trained, corpus: Corpus, block: int, limit: int | None) -> NDArray[np.float64]:
+def block_losses(trained: Trained, corpus: Corpus, block: int, limit: int | None) -> FloatArray:
     """Mean loss in nats a token of each block of the test part, each read in windows of the model's own context; of a
     classifier the loss of each text.
 
@@ -207,7 +216,7 @@ def block_losses(trained: Trained, corpus: Corpus, block: int, limit: int | None
     return np.array([trained.window_losses(tokens[start : start + block + 1], None).mean() for start in starts])
 
 
-def _error(values: NDArray[np.float64]) -> float:
+def _error(values: FloatArray) -> float:
     """Standard error of the mean; infinite for a single value, which tells nothing of its spread."""
     return float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else math.inf
 

@@ -9,9 +9,9 @@ import json
 import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -21,11 +21,11 @@ from torch import Tensor
 
 from tuner.spec.errors import CheckpointError, DataError
 from tuner.spec.parts.sampling import Sampling
-from tuner.spec.records import Written, classes_of
+from tuner.spec.records import Written, answers_of, auxiliary_of, classes_of
 from tuner.spec.trial import TrialSpec
 from tuner.train.checkpoint import MANIFEST, SPEC, WEIGHTS, read_weights, verify, verify_files
 from tuner.train.examples import evaluation
-from tuner.train.model.classify import build_gpt
+from tuner.train.model.classify import Classifier, build_gpt
 from tuner.train.model.gpt import GPT
 from tuner.train.text.corpus import Corpus
 from tuner.train.text.cursor import Batch, Tokens, evaluation_windows
@@ -42,10 +42,17 @@ _SCORED = 2**24  # logits in one batch of evaluation: 64 MiB
 
 @dataclass(frozen=True)
 class Answer:
-    """What a classifier takes a text for, and the probability of each class."""
+    """What a classifier takes a text for, and the probability of each class; likewise by each auxiliary label."""
 
     label: str
     probabilities: Mapping[str, float]
+    auxiliary: Mapping[str, Answer] = field(default_factory=dict)
+
+    def as_data(self) -> dict[str, Any]:
+        """JSON-ready: ``label``, ``probabilities``, and where there are auxiliary labels ``auxiliary``, alike."""
+        told = {"label": self.label, "probabilities": dict(self.probabilities)}
+        others = {name: one.as_data() for name, one in self.auxiliary.items()}
+        return {**told, "auxiliary": others} if others else told
 
 
 @dataclass(frozen=True)
@@ -76,6 +83,11 @@ class Trained:
         """Of a classifier, its classes in their order; empty for a model that goes on with texts."""
         return classes_of(self.facts)
 
+    @property
+    def auxiliary(self) -> dict[str, tuple[str, ...]]:
+        """Of a classifier, the classes by each auxiliary label."""
+        return auxiliary_of(self.facts)
+
     def classify(self, texts: Sequence[str]) -> list[Answer]:
         """What each text is, by its first ``context`` tokens, cleaned as the texts that it learned from.
 
@@ -90,9 +102,11 @@ class Trained:
             end = [] if self.tokenizer.end is None else [self.tokenizer.end]
             row = [*map(int, ids), *end][:context] or [first_id(self.tokenizer)]
             with torch.inference_mode(), _computing(self.precision):
-                shares = self.gpt(torch.tensor([row])).float().softmax(-1)[0].tolist()
-            known = dict(zip(self.classes, shares, strict=True))
-            answers.append(Answer(max(known, key=known.__getitem__), known))
+                logits = self.gpt(torch.tensor([row])).float()[0]
+            first, *parts = logits.split(list(answers_of(self.classes, self.auxiliary)))
+            told = zip(self.auxiliary.items(), parts, strict=True)
+            others = {name: _answer(classes, part) for (name, classes), part in told}
+            answers.append(replace(_answer(self.classes, first), auxiliary=others))
         return answers
 
     @property
@@ -175,11 +189,12 @@ class Trained:
 
     def answers(self, corpus: Corpus, part: Part, limit: int | None) -> Iterator[tuple[Tensor, Tensor]]:
         """A classifier's logits (texts, classes) for those texts of a part that ``part_losses`` has, and what they are,
-        (texts,), batch by batch.
+        (texts,), batch by batch, by the label alone.
         """
+        gpt = cast(Classifier, self.gpt)
         for inputs, targets in evaluation(corpus, part, self.spec.data, limit, self._at_once):
             with torch.inference_mode(), _computing(self.precision):
-                yield self.gpt(torch.from_numpy(inputs)), torch.from_numpy(targets)
+                yield gpt.first(gpt(torch.from_numpy(inputs))), torch.from_numpy(gpt.judged(targets))
 
     @property
     def _at_once(self) -> int:
@@ -189,11 +204,11 @@ class Trained:
         return evaluation_windows(tokens, self.spec.data.context, limit, self._at_once)
 
     def _losses(self, examples: Iterable[tuple[Batch, NDArray[np.int64]]], precision: Precision) -> Iterator[Tensor]:
-        """Loss of each target, float64, of the targets' shape, batch by batch."""
+        """Loss of each target that counts, float64, of the targets' shape, batch by batch."""
         for inputs, targets in examples:
             x, y = torch.from_numpy(inputs), torch.from_numpy(targets)
             with torch.inference_mode(), _computing(precision):
-                losses = self.gpt.loss(x, y, reduction="none").view(y.shape).double()
+                losses = self.gpt.loss(x, y, reduction="none").view(self.gpt.judged(y).shape).double()
             yield losses
 
     def _require_words(self) -> None:
@@ -258,7 +273,7 @@ def _built(folder: Path, spec: TrialSpec, facts: dict[str, Any], tokenizer: Toke
                 "the files do not belong together."
             )
     with torch.random.fork_rng(devices=[]):  # a model is initialised when built, and that draws
-        gpt = build_gpt(spec, tokenizer.vocab, len(classes_of(facts)))
+        gpt = build_gpt(spec, tokenizer.vocab, answers_of(classes_of(facts), auxiliary_of(facts)))
     try:
         gpt.load_state_dict(read_weights(folder / WEIGHTS))
     except (SafetensorError, RuntimeError, OSError) as error:
@@ -279,6 +294,11 @@ def read_record(folder: Path) -> tuple[TrialSpec, dict[str, Any]]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split())[:300]
         raise CheckpointError(f"{folder / SPEC}: expected the spec of a trial and its facts ({reason}).") from error
+
+
+def _answer(classes: Sequence[str], logits: Tensor) -> Answer:
+    known = dict(zip(classes, logits.softmax(-1).tolist(), strict=True))
+    return Answer(max(known, key=known.__getitem__), known)
 
 
 def _clean(text: str) -> str:

@@ -17,19 +17,19 @@ PAD = -1
 """What stands after a text that is shorter than the context."""
 
 Labels = NDArray[np.int64]
-"""As labels.py writes them: (texts + 1, 2)."""
+"""As labels.py writes them: (texts + 1, 1 + labels)."""
 
 
 class Documents:
-    """Training texts, each once an epoch, in an order that (seed, epoch) decides: batches of shape (size, context + 1),
-    the first ``context`` tokens of a text, ``PAD`` after them, and last its class.
+    """Training texts, each once an epoch, in an order that (seed, epoch) decides: batches of shape (size, context +
+    labels), the first ``context`` tokens of a text, ``PAD`` after them, and last its class by each label.
 
     Raises:
         ValueError: there is no text.
     """
 
     def __init__(self, tokens: Tokens, labels: Labels, context: int, seed: int) -> None:
-        self._tokens, self._labels, self._context = tokens, labels, context
+        self._tokens, self._labels, self.context = tokens, labels, context
         self.count = len(labels) - 1
         if self.count < 1:
             raise ValueError("expected at least one text, got none")
@@ -42,7 +42,7 @@ class Documents:
         for epoch in range(int(epochs[0]), int(epochs[-1]) + 1):
             here = epochs == epoch
             chosen[here] = self._orders(epoch)[places[here]]
-        return _read(self._tokens, self._labels, chosen, self._context)
+        return _read(self._tokens, self._labels, chosen, self.context)
 
 
 class AugmentedDocuments:
@@ -52,27 +52,28 @@ class AugmentedDocuments:
         self._documents, self._spec, self._seed = documents, spec, seed
 
     def batch(self, step: int, size: int) -> Batch:
-        rows = self._documents.batch(step, size)
-        inputs, nothing = rows[:, :-1].copy(), np.zeros_like(rows[:, :-1])
+        context, rows = self._documents.context, self._documents.batch(step, size)
+        inputs, nothing = rows[:, :context].copy(), np.zeros_like(rows[:, :context])
         inputs, _ = disturbed(inputs, nothing, inputs[inputs != PAD], self._spec, (self._seed, step), PAD)
         emptied = (inputs == PAD).all(1)
-        inputs[emptied] = rows[emptied, :-1]
-        return np.concatenate([inputs, rows[:, -1:]], axis=1)
+        inputs[emptied] = rows[emptied, :context]
+        return np.concatenate([inputs, rows[:, context:]], axis=1)
 
 
 def evaluation_documents(
     tokens: Tokens, labels: Labels, context: int, limit: int | None, size: int
 ) -> Iterator[tuple[Batch, NDArray[np.int64]]]:
-    """Inputs (at most ``size``, tokens of the longest) and classes (at most ``size``,), the same at every call: all
-    texts, or evenly spaced ones, at least one, which have about ``limit`` tokens: the same ones whatever the context.
+    """Inputs (at most ``size``, tokens of the longest) and classes (at most ``size``,), with auxiliary ones (at most
+    ``size``, labels), the same at every call: all texts, or evenly spaced ones, at least one, which have about
+    ``limit`` tokens: the same ones whatever the context.
     """
     count = len(labels) - 1
     wanted = chosen_of(count, len(tokens), limit)
     chosen = np.arange(wanted) * count // max(wanted, 1)
     for first in range(0, wanted, size):
         rows = _read(tokens, labels, chosen[first : first + size], context)
-        longest = max(1, int((rows[:, :-1] != PAD).sum(1).max()))
-        yield rows[:, :longest], rows[:, -1]
+        longest = max(1, int((rows[:, :context] != PAD).sum(1).max()))
+        yield rows[:, :longest], rows[:, context] if labels.shape[1] == 2 else rows[:, context:]
 
 
 def chosen_of(texts: int, tokens: int, limit: int | None) -> int:
@@ -81,8 +82,9 @@ def chosen_of(texts: int, tokens: int, limit: int | None) -> int:
 
 
 def _read(tokens: Tokens, labels: Labels, chosen: NDArray[np.int64], context: int) -> Batch:
-    rows = np.full((len(chosen), context + 1), PAD, np.int64)
-    for row, begin, end, said in zip(rows, labels[chosen, 0], labels[chosen + 1, 0], labels[chosen, 1], strict=True):
+    rows = np.full((len(chosen), context + labels.shape[1] - 1), PAD, np.int64)
+    rows[:, context:] = labels[chosen, 1:]
+    for row, begin, end in zip(rows, labels[chosen, 0], labels[chosen + 1, 0], strict=True):
         text = tokens[begin : min(end, begin + context)]
-        row[: len(text)], row[-1] = text, said
+        row[: len(text)] = text
     return rows
