@@ -16,7 +16,7 @@ from study_helpers import Hook, drive, record, results, yaml
 from tuner.run.driver import Ending
 from tuner.run.fitting import Fitting
 from tuner.run.hands.link import DataJob, DevicesJob
-from tuner.run.hands.local import cores, devices, plan_slots
+from tuner.run.hands.local import SPINS, cores, devices, plan_slots, warm_up
 from tuner.run.hands.once import call
 from tuner.spec.disk import bytes_in
 from tuner.spec.errors import DataError, StudyStoppedError
@@ -38,6 +38,19 @@ def whole(text: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[
     driver, _ = drive(text, folder)
     assert driver.run() is Ending.COMPLETE
     return results(folder)
+
+
+def test_threads_that_wait_soon_sleep_unless_the_user_says_how(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
+    warm_up()
+    assert os.environ["GOMP_SPINCOUNT"] == "7"
+    monkeypatch.delenv("GOMP_SPINCOUNT")
+    monkeypatch.setenv("OMP_WAIT_POLICY", "active")
+    warm_up()
+    assert "GOMP_SPINCOUNT" not in os.environ
+    monkeypatch.delenv("OMP_WAIT_POLICY")
+    warm_up()
+    assert os.environ["GOMP_SPINCOUNT"] == SPINS
 
 
 def test_trials_end_complete_with_checkpoints(whole: list[Any]) -> None:
