@@ -58,6 +58,9 @@ def test_it_is_promoted_and_names_texts(folder: Path) -> None:
     shown = run(folder, *TUNER, "classify", "kinds", "the cat sat 3").stdout
     assert shown.startswith("the cat sat 3: a ")
     assert "; number " in shown
+    told = " ".join(run(folder, *TUNER, "data", "kinds.yaml").stdout.split())
+    assert "kind, 2 classes in training: a 36, b 36" in told
+    assert "even, 2 classes in training" in told
     assert run(folder, *TUNER, "generate", "kinds").stderr.count("is a classifier") == 1
     assert run(folder, *TUNER, "export", "kinds", "card").returncode == 0
     card = (folder / "card" / "README.md").read_text()
