@@ -27,9 +27,9 @@ _CONTEXT = multiprocessing.get_context("forkserver")
 
 
 SPINS = "10000"
-"""Rounds that one of torch's threads waits for the others before it sleeps (libgomp's GOMP_SPINCOUNT). Left to itself it
-waits for milliseconds: two threads beside two busy programs then come to 120 tokens a second in place of 2,700 (4 x
-128, measured on 2 cores; alone there is no difference).
+"""Rounds that one of torch's threads waits for the others before it sleeps (libgomp's GOMP_SPINCOUNT). Left to itself
+it waits for milliseconds: two threads beside two busy programs then come to 120 tokens a second in place of 2,700
+(4 x 128, measured on 2 cores; alone there is no difference).
 """
 
 
