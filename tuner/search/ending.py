@@ -110,6 +110,8 @@ def _promised(record: StudyRecord, settings: StudySettings, live: Mapping[int, S
     first, limits = _sum([one, *search]), _limits(totals)
     if all(of(first, pace * first.seconds) <= limit / 2 for limit, _, of in limits):
         return None  # whatever the repeats take; to look for them takes a while in a large study
+    if again:  # begun: another trial might come to be one of the best, and want its own
+        again += [one] * (repeats.seeds - 1)
     then = _sum([*again, *(costs[repeat.like] for repeat in wanted(record, repeats.top, repeats.seeds))])
     then = replace(then, seconds=SPARE * then.seconds)
     for limit, words, of in limits:
