@@ -111,6 +111,39 @@ def test_a_total_leaves_room_for_the_repeats(tmp_path: Path, totals: str, pruner
     assert not any("is spent" in said for said in log(driver).sentences)
 
 
+@pytest.mark.parametrize(
+    ("slots", "over"),
+    [
+        (8, {"study.totals": "{tokens: 30M}", "study.pruner": "median", "study.repeats": "{top: 3, seeds: 3}"}),
+        (2, {"study.totals": "{seconds: 12 min}", "study.pruner": "none", "study.repeats": "{top: 1, seeds: 2}"}),
+        (8, {"study.totals": "{seconds: 12 min}", "study.pruner": "none", "study.repeats": "{top: 2, seeds: 3}"}),
+        (2, {"study.totals": "{flops: 2e13}", "study.pruner": "forecast", "study.repeats": "{top: 2, seeds: 2}"}),
+        (2, {"study.totals": "{flops: 3.6e13}", "study.pruner": "none", "study.repeats": "{top: 2, seeds: 3}"}),
+    ],
+)
+def test_however_many_work_no_repeat_is_cut_and_it_is_said_once(
+    tmp_path: Path, slots: int, over: dict[str, str]
+) -> None:
+    driver = build(tmp_path, open_storage(MEMORY_URL), FakeWorkers(slots), **{"study.trials": 500, **over})
+    assert driver.run() is Ending.COMPLETE
+    record = driver.search.record()
+    repeats = [trial.state for trial in record.trials if REPEAT in trial.facts]
+    assert repeats == ["complete"] * driver.spec.study.repeats.most
+    told = [said for said in log(driver).sentences if "kept for its repeats" in said]
+    assert len(told) == 1
+    (end,) = [driver.search.enough()]
+    assert end is None or end.raising == "study.totals"
+
+
+def test_a_search_whose_trials_are_used_up_keeps_nothing(tmp_path: Path) -> None:
+    over = {"study.trials": 8, "study.totals": "{tokens: 15M}", "study.repeats": "{top: 2, seeds: 3}"}
+    driver = build(tmp_path, **{**FLAT, **over})
+    assert driver.run() is Ending.COMPLETE
+    assert not any("kept for its repeats" in said for said in log(driver).sentences)
+    assert len(driver.search.record().trials) == 12
+    assert driver.search.enough() is None
+
+
 def test_a_gain_in_nats_can_be_asked_for(tmp_path: Path) -> None:
     trials = []
     for gain in (0.2, 0.0001):

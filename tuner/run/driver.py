@@ -79,6 +79,7 @@ class Driver:
     _began: float = 0.0
     _roomless: bool = False
     _enough: Enough | None = None
+    _told: set[str] = field(default_factory=set)
     _condemned: dict[int, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -166,22 +167,20 @@ class Driver:
         return None
 
     def _reckon(self) -> None:
-        """End the search where a total is spent or it no longer pays; what still runs beyond a total is pruned.
-
-        A search that a running trial's end has made pay again goes on; a total stays spent.
-        """
+        """End the search where it has had enough, for as long as it has; once a total is spent, what runs is pruned."""
         if self._stopping or (self._enough is not None and self._enough.spent):
             return
         if self.clock() - self._reckoned < LISTENING:
             return
         self._reckoned = self.clock()
         self.search.clock(self.clock() - self._began, keep=False)
-        before = self._enough
         live = {number: running.spent for number, running in self._running.items() if running.spent is not None}
         self._enough = self.search.enough(live)
-        if self._enough is None or self._enough == before:
+        if self._enough is None:
             return
-        self.watcher.say(f"no further trials: {self._enough.sentence}")
+        if self._enough.sentence not in self._told:
+            self._told.add(self._enough.sentence)
+            self.watcher.say(f"no further trials: {self._enough.sentence}")
         for number in self._running if self._enough.spent else ():
             self._condemn(number, self._enough.sentence)
 
@@ -213,6 +212,7 @@ class Driver:
             return
         self._running[asked.number] = Running(asked, trial, parts=parts)
         self._start(asked.number)
+        self._reckoned = -LISTENING  # is there enough for another beside it?
         if self._enough is not None and self._enough.spent:  # left running by a driver that is gone
             self._condemn(asked.number, self._enough.sentence)
 

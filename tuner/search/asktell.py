@@ -176,7 +176,7 @@ class Search:
         settings = self.spec.study
         if settings.totals is None and settings.stop is None:
             return None
-        return enough(self.record(), settings, live or {}, self.seconds)
+        return enough(self.record(), settings, live or {}, self.seconds, self.searching)
 
     @_guarded
     def clock(self, seconds: float, keep: bool = True) -> None:

@@ -4,8 +4,9 @@ Worked out from what the store has and what runs; whoever drives the study ends 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 
 from tuner.search.history import FINISHED, IMPORTED, RUNNING, StudyRecord, TrialRecord
 from tuner.search.noise import Z, study_noise, tie_band
@@ -19,24 +20,29 @@ SPARE = 1.1
 
 @dataclass(frozen=True)
 class Enough:
-    """Why no further trial of the search begins; with ``spent`` nothing runs on either, for a total is used up."""
+    """Why no further trial of the search begins, and what to raise for one; with ``spent`` nothing runs on either, for
+    a total is used up.
+    """
 
     sentence: str
     spent: bool
+    raising: str = "study.totals"
 
 
-def enough(record: StudyRecord, settings: StudySettings, live: Mapping[int, Spent], seconds: float) -> Enough | None:
+def enough(
+    record: StudyRecord, settings: StudySettings, live: Mapping[int, Spent], seconds: float, searching: bool = True
+) -> Enough | None:
     """Whether the study is to end before its trials are used up; None while it is not.
 
     ``live`` is what trials by number have spent so far in this session, ``seconds`` how long the study has run in all
-    its sessions.
+    its sessions; it is ``searching`` while there are trials to begin but for that.
     """
     if (why := _total(record, settings, live, seconds)) is not None:
         return Enough(why, spent=True)
-    if (why := _promised(record, settings, live, seconds)) is not None:
+    if searching and (why := _promised(record, settings, live, seconds)) is not None:
         return Enough(why, spent=False)
     if settings.stop is not None and (why := _stale(record, settings.stop)) is not None:
-        return Enough(why, spent=False)
+        return Enough(why, spent=False, raising="study.stop.over")
     return None
 
 
@@ -87,8 +93,8 @@ def _total(record: StudyRecord, settings: StudySettings, live: Mapping[int, Spen
 
 
 def _promised(record: StudyRecord, settings: StudySettings, live: Mapping[int, Spent], seconds: float) -> str | None:
-    """Whether one more trial of the search would take what its repeats need, which is what those cost that they repeat
-    and half of a total at most. The clock is taken to go on at the pace of the trials so far.
+    """Whether one more trial of the search would take what its repeats need, which is what those cost that they repeat,
+    and half of a total at most.
     """
     totals, repeats = settings.totals, settings.repeats
     if totals is None or repeats is None:
@@ -97,27 +103,36 @@ def _promised(record: StudyRecord, settings: StudySettings, live: Mapping[int, S
     whole = [costs[t.number] for t in record.trials if t.value is not None and not {REPEAT, IMPORTED} & t.facts.keys()]
     if not whole:
         return None
-    one, search, again = _sum(whole, len(whole)), list[Spent](), list[Spent]()
+    one, search, begun, going = _sum(whole, len(whole)), list[Spent](), list[Spent](), 0
     for trial in record.trials:
         if IMPORTED not in trial.facts:
-            like = trial.facts.get(REPEAT)
-            will = _so_far(trial, live)
+            like, cost = trial.facts.get(REPEAT), _so_far(trial, live)
             if trial.state == RUNNING:
-                will = max(will, one if like is None else costs[int(str(like))], key=lambda cost: cost.tokens)
-            (search if like is None else again).append(will)
-    used = spent(record, live).seconds
+                cost = _most(cost, one if like is None else costs[int(str(like))])
+                going += like is not None
+            (search if like is None else begun).append(cost)
+    used, limits = spent(record, live).seconds, _limits(totals)
     pace = seconds / used if used else 0.0
-    first, limits = _sum([one, *search]), _limits(totals)
-    if all(of(first, pace * first.seconds) <= limit / 2 for limit, _, of in limits):
+    workers = max(1, round(1 / pace)) if pace else 1
+    trial_clock = SPARE * pace * workers  # seconds of the clock for each that one of several trials at once trains
+    first, clock = _sum([one, *search]), seconds + trial_clock * one.seconds
+    if all(of(first, clock) <= limit / 2 for limit, _, of in limits):
         return None  # whatever the repeats take; to look for them takes a while in a large study
-    if again:  # begun: another trial might come to be one of the best, and want its own
-        again += [one] * (repeats.seeds - 1)
-    then = _sum([*again, *(costs[repeat.like] for repeat in wanted(record, repeats.top, repeats.seeds))])
+    left = [costs[repeat.like] for repeat in wanted(record, repeats.top, repeats.seeds)]
+    left += [one] * (repeats.most - len(begun) - len(left))
+    if begun:  # another trial might come to be one of the best, and want its own
+        left += [one] * (repeats.seeds - 1)
+    then = _sum([*begun, *left])
     then = replace(then, seconds=SPARE * then.seconds)
+    waves = math.ceil((len(left) + going) / workers) * trial_clock * max(cost.seconds for cost in (one, *left))
     for limit, words, of in limits:
-        if of(first, pace * first.seconds) + min(limit / 2, of(then, pace * then.seconds)) > limit:
+        if of(first, clock) + min(limit / 2, of(then, waves)) >= limit:
             return f"what is left of the study's total of {limit:,.10g} {words} is kept for its repeats"
     return None
+
+
+def _most(a: Spent, b: Spent) -> Spent:
+    return Spent(*map(max, astuple(a), astuple(b)))
 
 
 Of = Callable[[Spent, float], float]

@@ -174,7 +174,7 @@ def _already_complete(console: Console, spec: StudySpec, search: Search, folder:
     print_standings(console, search.record())
     more = f"raise study.trials to go on (--set study.trials={2 * spec.study.trials})"
     if end is not None:
-        more = f"raise study.{'totals' if end.spent else 'stop.over'} to go on"
+        more = f"raise {end.raising} to go on"
     console.print(more, highlight=False)
     return 0
 
