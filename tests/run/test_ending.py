@@ -136,7 +136,7 @@ def test_however_many_work_no_repeat_is_cut_and_it_is_said_once(
 
 
 def test_a_search_whose_trials_are_used_up_keeps_nothing(tmp_path: Path) -> None:
-    over = {"study.trials": 8, "study.totals": "{tokens: 15M}", "study.repeats": "{top: 2, seeds: 3}"}
+    over = {"study.trials": 8, "study.totals": "{tokens: 30M}", "study.repeats": "{top: 2, seeds: 3}"}
     driver = build(tmp_path, **{**FLAT, **over})
     assert driver.run() is Ending.COMPLETE
     assert not any("kept for its repeats" in said for said in log(driver).sentences)
