@@ -148,3 +148,8 @@ def test_a_measured_speed_makes_the_next_plan() -> None:
 )
 def test_numbers_are_said_humanely(said: str, expected: str) -> None:
     assert said == expected
+
+
+def test_a_plan_takes_no_longer_than_the_studys_total() -> None:
+    spec = parse("name: s\nstudy: {trials: 1000, totals: {seconds: 10 min}}\ntrial: {budget: 90 s}")
+    assert make_plan(spec, Path("runs"), []).seconds == 600

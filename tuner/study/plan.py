@@ -5,6 +5,7 @@ Arithmetic on the spec; estimates are called estimates and say what they stand o
 from __future__ import annotations
 
 import json
+import math
 import random
 import statistics
 import sys
@@ -153,7 +154,13 @@ def _feasible(spec: StudySpec, rng: random.Random, count: int) -> Iterator[Trial
 
 
 def _seconds(spec: StudySpec, costs: list[Cost], slots: int, runs: Path) -> float:
-    """Time for all trials if none is pruned."""
+    """Time for all trials if none is pruned, within the study's total."""
+    totals = spec.study.totals
+    most = math.inf if totals is None or totals.seconds is None else totals.seconds
+    return min(most, _seconds_of_all(spec, costs, slots, runs))
+
+
+def _seconds_of_all(spec: StudySpec, costs: list[Cost], slots: int, runs: Path) -> float:
     rounds = spec.study.most / slots
     if spec.trial.budget.unit is Unit.SECONDS:
         return rounds * spec.trial.budget.amount
