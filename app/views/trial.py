@@ -233,24 +233,16 @@ def _confusion(snapshot: Snapshot, seen: Confusion | None) -> None:
 
 def _classes(seen: Confusion) -> None:
     st.subheader("How it does on each class", anchor=False)
-    kinds = ("precision", "recall", "f1", "accuracy")
-    shares = {name: st.column_config.NumberColumn(name, format="percent") for name in kinds}
-    st.dataframe(
-        seen.classes,
-        hide_index=True,
-        width="stretch",
-        column_config=shares,
-        alt="Precision, recall and F1 of each class",
-    )
+    _shares(seen.classes, "Precision, recall and F1 of each class")
     if not seen.auxiliary.empty:
         st.subheader("How it does on its auxiliary labels", anchor=False)
-        st.dataframe(
-            seen.auxiliary,
-            hide_index=True,
-            width="stretch",
-            column_config=shares,
-            alt="Accuracy and F1 of each auxiliary label",
-        )
+        _shares(seen.auxiliary, "Accuracy and F1 of each auxiliary label")
+
+
+def _shares(table: pd.DataFrame, said: str) -> None:
+    kinds = ("precision", "recall", "f1", "accuracy")
+    columns = {name: st.column_config.NumberColumn(name, format="percent") for name in kinds}
+    st.dataframe(table, hide_index=True, width="stretch", column_config=columns, alt=said)
 
 
 def _samples(snapshot: Snapshot, chosen: int) -> None:

@@ -11,11 +11,16 @@ from dataclasses import astuple, dataclass, replace
 from tuner.search.history import FINISHED, IMPORTED, RUNNING, StudyRecord, TrialRecord
 from tuner.search.noise import Z, study_noise, tie_band
 from tuner.search.repeats import REPEAT, wanted
-from tuner.spec.parts.settings import StopSettings, StudySettings, TotalSettings
+from tuner.spec.parts.settings import RepeatSettings, StopSettings, StudySettings, TotalSettings
 from tuner.spec.records import Spent, Value
 
 SPARE = 1.1
 """Of the time that trials took, what they may take when they run again."""
+
+
+Of = Callable[[Spent, float], float]
+Limit = tuple[float, str, Of]
+"""A total that is set, in what it is, and how much of it is used by what was spent and the seconds of the clock."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +42,13 @@ def enough(
     ``live`` is what trials by number have spent so far in this session, ``seconds`` how long the study has run in all
     its sessions; it is ``searching`` while there are trials to begin but for that.
     """
-    if (why := _total(record, settings, live, seconds)) is not None:
-        return Enough(why, spent=True)
-    if searching and (why := _promised(record, settings, live, seconds)) is not None:
-        return Enough(why, spent=False)
+    if settings.totals is not None:
+        used, limits = spent(record, live), _limits(settings.totals)
+        if (why := _total(limits, used, seconds)) is not None:
+            return Enough(why, spent=True)
+        again = settings.repeats if searching else None
+        if again is not None and (why := _promised(record, limits, again, live, used, seconds)) is not None:
+            return Enough(why, spent=False)
     if settings.stop is not None and (why := _stale(record, settings.stop)) is not None:
         return Enough(why, spent=False, raising="study.stop.over")
     return None
@@ -48,11 +56,9 @@ def enough(
 
 def spent(record: StudyRecord, live: Mapping[int, Spent]) -> Spent:
     """What all trials have spent here together: as ``live`` has it, else as stored at their last milestone or end."""
-    return _sum(_so_far(trial, live) for trial in record.trials if IMPORTED not in trial.facts)
-
-
-def _so_far(trial: TrialRecord, live: Mapping[int, Spent]) -> Spent:
-    return live.get(trial.number) or _stored(trial.facts)
+    return _sum(
+        live.get(trial.number) or _stored(trial.facts) for trial in record.trials if IMPORTED not in trial.facts
+    )
 
 
 def _sum(several: Iterable[Spent], parts: int = 1) -> Spent:
@@ -82,23 +88,24 @@ def stale(best_so_far: Sequence[float], band: float) -> int:
     return len(best_so_far) - 1 - next(place for place, best in enumerate(best_so_far) if best <= limit)
 
 
-def _total(record: StudyRecord, settings: StudySettings, live: Mapping[int, Spent], seconds: float) -> str | None:
-    if settings.totals is None:
-        return None
-    used = spent(record, live)
-    for limit, words, of in _limits(settings.totals):
+def _total(limits: Sequence[Limit], used: Spent, seconds: float) -> str | None:
+    for limit, words, of in limits:
         if of(used, seconds) >= limit:
             return f"the study's total of {limit:,.10g} {words} is spent"
     return None
 
 
-def _promised(record: StudyRecord, settings: StudySettings, live: Mapping[int, Spent], seconds: float) -> str | None:
+def _promised(
+    record: StudyRecord,
+    limits: Sequence[Limit],
+    repeats: RepeatSettings,
+    live: Mapping[int, Spent],
+    used: Spent,
+    seconds: float,
+) -> str | None:
     """Whether one more trial of the search would take what its repeats need, which is what those cost that they repeat,
     and half of a total at most.
     """
-    totals, repeats = settings.totals, settings.repeats
-    if totals is None or repeats is None:
-        return None
     costs = {trial.number: _stored(trial.facts) for trial in record.trials}
     whole = [costs[t.number] for t in record.trials if t.value is not None and not {REPEAT, IMPORTED} & t.facts.keys()]
     if not whole:
@@ -106,13 +113,12 @@ def _promised(record: StudyRecord, settings: StudySettings, live: Mapping[int, S
     one, search, begun, going = _sum(whole, len(whole)), list[Spent](), list[Spent](), 0
     for trial in record.trials:
         if IMPORTED not in trial.facts:
-            like, cost = trial.facts.get(REPEAT), _so_far(trial, live)
+            like, cost = trial.facts.get(REPEAT), live.get(trial.number) or costs[trial.number]
             if trial.state == RUNNING:
                 cost = _most(cost, one if like is None else costs[int(str(like))])
                 going += like is not None
             (search if like is None else begun).append(cost)
-    used, limits = spent(record, live).seconds, _limits(totals)
-    pace = seconds / used if used else 0.0
+    pace = seconds / used.seconds if used.seconds else 0.0
     workers = max(1, round(1 / pace)) if pace else 1
     trial_clock = SPARE * pace * workers  # seconds of the clock for each that one of several trials at once trains
     first, clock = _sum([one, *search]), seconds + trial_clock * one.seconds
@@ -135,11 +141,7 @@ def _most(a: Spent, b: Spent) -> Spent:
     return Spent(*map(max, astuple(a), astuple(b)))
 
 
-Of = Callable[[Spent, float], float]
-
-
-def _limits(totals: TotalSettings) -> list[tuple[float, str, Of]]:
-    """Each total that is set, in what it is, and what of it is spent by what was spent and the seconds of the clock."""
+def _limits(totals: TotalSettings) -> list[Limit]:
     every: tuple[tuple[float | None, str, Of], ...] = (
         (totals.tokens, "tokens", lambda used, clock: used.tokens),
         (totals.flops, "FLOPs", lambda used, clock: used.flops),

@@ -139,6 +139,11 @@ class CorpusInfo:
     mixed: Mapping[str, str] = field(default_factory=dict)
 
     @property
+    def answers(self) -> tuple[int, ...]:
+        """As ``answers_of`` has it."""
+        return _answers(self.classes, self.auxiliary)
+
+    @property
     def texts(self) -> str:
         """The fingerprint of all that is learned from."""
         return all_texts(self.fingerprint, self.mixed)
@@ -228,8 +233,12 @@ def auxiliary_of(facts: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
     return {name: tuple(told) for name, told in json.loads(str(facts.get(AUXILIARY, "{}"))).items()}
 
 
-def answers_of(classes: Sequence[str], auxiliary: Mapping[str, Sequence[str]]) -> tuple[int, ...]:
+def answers_of(facts: Mapping[str, Any]) -> tuple[int, ...]:
     """How many answers a classifier has to each of its questions, the label's first; empty where it is none."""
+    return _answers(classes_of(facts), auxiliary_of(facts))
+
+
+def _answers(classes: Sequence[str], auxiliary: Mapping[str, Sequence[str]]) -> tuple[int, ...]:
     return (len(classes), *map(len, auxiliary.values())) if classes else ()
 
 

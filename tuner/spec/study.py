@@ -14,7 +14,7 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, ValidationError, model_validator
 
 from tuner.spec.dimensions.dimension import DIMENSIONS, ChoiceDim, Dimension, numeric, proportional
-from tuner.spec.dimensions.fields import LEAVES, unknown, values_of
+from tuner.spec.dimensions.fields import LEAVES, named_in, unknown, values_of
 from tuner.spec.dimensions.rules import Rule, rule
 from tuner.spec.dimensions.space import RECIPE, Space
 from tuner.spec.errors import InfeasibleError, Mistake, Mistakes, SpecError, nearest, said, short
@@ -176,10 +176,6 @@ def _unnamed(spec: StudySpec) -> list[Mistake]:
     places: list[tuple[tuple[str | int, ...], str]] = [(("space", path), path) for path in spec.space]
     places += [(("space", path, "when", name), name) for path, one in spec.space.items() for name in one.when]
     places += [(("forbid", number), name) for number, rule in enumerate(spec.rules) for name in rule.names]
-    there: dict[str, Mapping[str, object]] = {
-        "data.mix": spec.trial.data.mix,
-        "data.auxiliary": spec.trial.data.auxiliary,
-    }
     return [
         Mistake(
             where,
@@ -187,7 +183,7 @@ def _unnamed(spec: StudySpec) -> list[Mistake]:
             key=where[0] == "space",
         )
         for where, name in places
-        for section, known in there.items()
+        for section, known in named_in(spec.trial).items()
         if name.startswith(f"{section}.") and name.split(".")[2] not in known
     ]
 

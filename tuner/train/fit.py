@@ -33,7 +33,6 @@ from tuner.spec.records import (
     Preparing,
     Seat,
     Started,
-    answers_of,
 )
 from tuner.spec.trial import TrialSpec
 from tuner.train import checkpoint
@@ -142,8 +141,7 @@ def fit(
             torch.set_float32_matmul_precision("high")  # TF32: what "fp32" means on a GPU
         corpus = open_corpus(spec.data, place.corpora, link.preparing)
         info, mixed = corpus.info, open_mixed(spec.data, corpus, place.corpora, link.preparing)
-        classes = answers_of(info.classes, info.auxiliary)
-        counts = shape(spec.model, info.vocab, spec.data.context, sum(classes))
+        counts = shape(spec.model, info.vocab, spec.data.context, sum(info.answers))
         clock = ranks.clock if spec.budget.unit is Unit.SECONDS else time.perf_counter
         meter = Meter(spec.budget, spec.tokens_per_step, counts.flops_per_token, milestones, clock)
         sound = ranks.once(lambda: checkpoint.sound(place.folder))
@@ -152,7 +150,7 @@ def fit(
         else:
             setting = ranks.once(lambda: _settled(spec.share, info, meter.steps, place, link))
         torch.manual_seed(spec.seed)
-        module = GPTModule(spec, info.vocab, lambda: meter.progress, ranks, device, classes)
+        module = GPTModule(spec, info.vocab, lambda: meter.progress, ranks, device, info.answers)
         if isinstance(module.gpt, Classifier) and spec.classify.weights == "balanced":
             module.gpt.weights = torch.tensor(class_weights(corpus), device=device)
         if ranks.rank:
@@ -195,8 +193,7 @@ def _settled(spec: TrialSpec, info: CorpusInfo, steps: int | None, place: Place,
     def say(why: str) -> None:
         link.preparing(Preparing(why))
 
-    classes = answers_of(info.classes, info.auxiliary)
-    return settle(spec, info.vocab, steps, device, place.machine, say, parts=place.parts, classes=classes)
+    return settle(spec, info.vocab, steps, device, place.machine, say, parts=place.parts, classes=info.answers)
 
 
 def _recorded(

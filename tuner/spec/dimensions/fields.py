@@ -87,8 +87,15 @@ def values_of(trial: TrialSpec) -> dict[str, Value]:
             for name in path.split("."):
                 node = getattr(node, name)
             values[path] = node
-    values |= {f"data.mix.{name}.share": mixed.share for name, mixed in trial.data.mix.items()}
-    return values | {f"data.auxiliary.{name}.weight": one.weight for name, one in trial.data.auxiliary.items()}
+    for section, known in named_in(trial).items():
+        field = _OF_NAMED[section][0]
+        values |= {f"{section}.{name}.{field}": getattr(one, field) for name, one in known.items()}
+    return values
+
+
+def named_in(trial: TrialSpec) -> dict[str, Mapping[str, BaseModel]]:
+    """Section -> what the trial has there by names of the user's own."""
+    return {"data.mix": trial.data.mix, "data.auxiliary": trial.data.auxiliary}
 
 
 def read_point(words: Iterable[str]) -> dict[str, Value]:
@@ -120,7 +127,7 @@ def unknown(path: str) -> str:
     """The sentence for a path that is no field: a section, or the nearest right word."""
     if inside := [leaf for leaf in LEAVES if leaf.startswith(f"{path}.")]:
         return f"{path} is a section; name one field in it.{nearest(path, inside)}"
-    for section, field in _OF_NAMED:
+    for section, (field, _) in _OF_NAMED.items():
         if path.startswith(f"{section}."):
             return f"unknown path {said(path)}; of what has a name there it is {section}.NAME.{field}."
     last = path.rpartition(".")[2]
@@ -207,9 +214,12 @@ class _Leaves(Mapping[str, Leaf]):
         self._known = {leaf.path: leaf for leaf in _leaves(TrialSpec)}
 
     def __getitem__(self, path: str) -> Leaf:
-        if path not in self._known and (named := _NAMED.fullmatch(path)):
-            return Leaf(path, annotated(_OF_NAMED[named[1], named[2]]))
-        return self._known[path]
+        if path in self._known:
+            return self._known[path]
+        for section, (field, model) in _OF_NAMED.items():
+            if re.fullmatch(rf"{re.escape(section)}\.{NAME}\.{field}", path):
+                return Leaf(path, annotated(model.model_fields[field]))
+        raise KeyError(path)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._known)
@@ -218,11 +228,11 @@ class _Leaves(Mapping[str, Leaf]):
         return len(self._known)
 
 
-_OF_NAMED = {
-    ("data.mix", "share"): MixSpec.model_fields["share"],
-    ("data.auxiliary", "weight"): AuxiliarySpec.model_fields["weight"],
+_OF_NAMED: Mapping[str, tuple[str, type[BaseModel]]] = {
+    "data.mix": ("share", MixSpec),
+    "data.auxiliary": ("weight", AuxiliarySpec),
 }
-_NAMED = re.compile(rf"(data\.mix|data\.auxiliary)\.{NAME}\.(share|weight)")
+"""Section of things with names of the user's own -> the field of each that may be searched, and whose it is."""
 
 LEAVES: Mapping[str, Leaf] = _Leaves()
 """Every field of a trial by its dotted path, in the order of the models; and ``data.mix.NAME.share`` and

@@ -34,7 +34,7 @@ Progress = Callable[[Preparing], None]
 _BATCH = 4 * 1024 * 1024  # bytes of text encoded in one call: enough to keep every core busy
 
 
-def build(data: DataSpec, source: Source, root: Path, name: str, progress: Progress, judged: str = "") -> None:
+def build(data: DataSpec, source: Source, root: Path, name: str, progress: Progress, judged: str) -> None:
     """Make the corpus ``name`` under ``root``: whole or not at all; ``judged`` is its fingerprint without auxiliary
     labels.
 

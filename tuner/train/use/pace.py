@@ -76,14 +76,14 @@ def pace(depth: int, width: int, context: int, tokens: int, pairs: int, threads:
 
 def paces(folders: Sequence[str], turns: int) -> list[list[float]]:
     """Milliseconds a generated token of the model in each checkpoint, measured in turns: (folders, ``turns``)."""
-    from tuner.spec.records import answers_of, auxiliary_of, classes_of
+    from tuner.spec.records import answers_of
     from tuner.train.checkpoint import WEIGHTS, read_weights
     from tuner.train.use.trained import read_record
 
     models = []
     for folder in map(Path, folders):
         spec, facts = read_record(folder)
-        gpt = build_gpt(spec, facts["vocab"], answers_of(classes_of(facts), auxiliary_of(facts)))
+        gpt = build_gpt(spec, facts["vocab"], answers_of(facts))
         gpt.load_state_dict(read_weights(folder / WEIGHTS))
         models.append(gpt.eval())
     found: list[list[float]] = [[] for _ in models]

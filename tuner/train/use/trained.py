@@ -103,7 +103,7 @@ class Trained:
             row = [*map(int, ids), *end][:context] or [first_id(self.tokenizer)]
             with torch.inference_mode(), _computing(self.precision):
                 logits = self.gpt(torch.tensor([row])).float()[0]
-            first, *parts = logits.split(list(answers_of(self.classes, self.auxiliary)))
+            first, *parts = logits.split(list(answers_of(self.facts)))
             told = zip(self.auxiliary.items(), parts, strict=True)
             others = {name: _answer(classes, part) for (name, classes), part in told}
             answers.append(replace(_answer(self.classes, first), auxiliary=others))
@@ -273,7 +273,7 @@ def _built(folder: Path, spec: TrialSpec, facts: dict[str, Any], tokenizer: Toke
                 "the files do not belong together."
             )
     with torch.random.fork_rng(devices=[]):  # a model is initialised when built, and that draws
-        gpt = build_gpt(spec, tokenizer.vocab, answers_of(classes_of(facts), auxiliary_of(facts)))
+        gpt = build_gpt(spec, tokenizer.vocab, answers_of(facts))
     try:
         gpt.load_state_dict(read_weights(folder / WEIGHTS))
     except (SafetensorError, RuntimeError, OSError) as error:
