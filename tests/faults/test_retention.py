@@ -31,7 +31,7 @@ from tuner.search.store.storage import open_storage
 from tuner.spec.disk import bytes_in, hold
 from tuner.spec.errors import StudyStoppedError
 from tuner.spec.load import parse
-from tuner.spec.records import Measurement, Outcome
+from tuner.spec.records import Measurement, Outcome, Value
 from tuner.tracking.base import NullTracker
 from tuner.train.model.memory import checkpoint_bytes
 
@@ -47,22 +47,33 @@ trial = st.tuples(
 )
 
 
-def record(drawn: list[tuple[str, float, bool, int | None, int]]) -> StudyRecord:
+def record(drawn: list[tuple[str, float, bool, int | None, int]], against: bool = False) -> StudyRecord:
+    """A trial costs what it has of checkpoints, at first."""
     trials = []
     for number, (state, value, _, like, _) in enumerate(drawn):
-        facts = {REPEAT: like, "seed": number} if like is not None and like < number else {}
-        point = trials[like].point if facts and like is not None else {"optim.lr": 1e-3 * (number + 1)}
+        facts: dict[str, Value] = {REPEAT: like, "seed": number} if like is not None and like < number else {}
+        facts["bytes"] = drawn[number][4]
+        point = trials[like].point if REPEAT in facts and like is not None else {"optim.lr": 1e-3 * (number + 1)}
         ended = value if state == "complete" else None
         trials.append(TrialRecord(number, state, "", point, ended, {1: value} if state != "queued" else {}, facts))
-    return StudyRecord("s", SPEC, tuple(trials))
+    study = {**SPEC["study"], "against": "bytes"} if against else SPEC["study"]
+    return StudyRecord("s", {**SPEC, "study": study}, tuple(trials))
+
+
+def beats(one: tuple[Any, ...], other: tuple[Any, ...]) -> bool:
+    """In loss and in checkpoints at once."""
+    mine, theirs = (one[1], one[4]), (other[1], other[4])
+    return mine != theirs and all(ours <= others for ours, others in zip(mine, theirs, strict=True))
 
 
 @settings(max_examples=150)
-@given(st.lists(trial, min_size=1, max_size=14), st.integers(1, 5), st.one_of(st.none(), st.integers(0, 20)))
+@given(
+    st.lists(trial, min_size=1, max_size=14), st.integers(1, 5), st.one_of(st.none(), st.integers(0, 20)), st.booleans()
+)
 def test_no_history_loses_a_checkpoint_that_is_needed(
-    drawn: list[tuple[str, float, bool, int | None, int]], keep: int, cap: int | None
+    drawn: list[tuple[str, float, bool, int | None, int]], keep: int, cap: int | None, against: bool
 ) -> None:
-    study, found = Path(tempfile.mkdtemp()), record(drawn)
+    study, found = Path(tempfile.mkdtemp()), record(drawn, against)
     try:
         for number, (_, _, promoted, _, count) in enumerate(drawn):
             for step in range(count):
@@ -76,15 +87,17 @@ def test_no_history_loses_a_checkpoint_that_is_needed(
         left = {number: len(list((study / str(number)).glob("checkpoints/*"))) for number in range(len(drawn))}
         first = winner(found)
         best = {one.number for one in found.ranked()[:keep]} | ({first.number} if first else set())
+        done = {number: one for number, one in enumerate(drawn) if one[0] == "complete" and against}
+        cheap = {number for number, one in done.items() if not any(beats(other, one) for other in done.values())}
         for number, (state, _, promoted, _, count) in enumerate(drawn):
             needed = promoted or state in ("running", "queued") or (first is not None and number == first.number)
-            if needed or (cap is None and number in best and len(best) <= keep):
+            if needed or (cap is None and (number in cheap or (number in best and len(best) <= keep))):
                 assert left[number] == count
-            elif number not in best:
+            elif number not in best | cheap:
                 assert left[number] == 0
         if cap is not None and sum(left.values()) > cap:
             assert said
-            spare = {n for n in best if not drawn[n][2] and drawn[n][0] not in ("running", "queued")}
+            spare = {n for n in best | cheap if not drawn[n][2] and drawn[n][0] not in ("running", "queued")}
             spare -= {first.number} if first else {min(spare, key=lambda n: found.trials[n].order)} if spare else set()
             assert all(left[number] == 0 for number in spare)
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,12 @@ def test_a_model_is_made_smaller(tmp_path: Path, text_file: Path) -> None:
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "the study is written to compress-small-1.yaml" in said
     assert "before and after" in said
+    assert "gap test file share params zeros tokens/s" in said
+    (row,) = [line.split() for line in ended.stdout.splitlines() if re.match(r"before +\d", line)]
+    assert len(row) == 10
+    samples = [line for line in ended.stdout.splitlines() if re.match(r"(before|trial \d+): .", line)]
+    assert len(samples) >= 2
+    assert "without a checkpoint" not in said
     assert "tuner promote compress-small-1 TRIAL" in said
     trials = json.loads(run(folder, *TUNER, "trials", "compress-small-1", "--json").stdout)
     assert len(trials) == 4

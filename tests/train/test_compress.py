@@ -23,6 +23,7 @@ from tuner.train.model.shape import shape
 from tuner.train.model.slim.bits import GROUP, SCALE, pack, unpack
 from tuner.train.model.slim.part import part_of
 from tuner.train.model.slim.prune import STAGES, Pruning, share, sparsity
+from tuner.train.model.slim.rounding import Rounding
 from tuner.train.text.corpus import open_corpus
 from tuner.train.use.trained import load_checkpoint
 
@@ -73,9 +74,10 @@ def test_zeros_take_a_bit_and_come_back(rows: int, columns: int, bits: int, zero
     assert taken <= max(least / 0.95, least + 1) + scales + 8
 
 
+@pytest.mark.parametrize("compute", ["fp32", "int8"])
 @pytest.mark.parametrize("bits", [8, 4])
-def test_a_trial_ends_in_fewer_bits_and_is_measured_so(spec: Any, place: Any, bits: int) -> None:
-    trial = spec(compress={"bits": bits})
+def test_a_trial_ends_in_fewer_bits_and_is_measured_so(spec: Any, place: Any, bits: int, compute: str) -> None:
+    trial = spec(compress={"bits": bits, "compute": compute})
     outcome, link = train(trial, place("a"))
     _, plain = train(spec(), place("b"))
     assert {k: v for k, v in link.milestones.items() if k < 4} == {k: v for k, v in plain.milestones.items() if k < 4}
@@ -89,7 +91,53 @@ def test_a_trial_ends_in_fewer_bits_and_is_measured_so(spec: Any, place: Any, bi
     assert (folder / checkpoint.WEIGHTS).stat().st_size == pytest.approx(mine, abs=8000)
 
 
-@pytest.mark.parametrize("compress", [{"bits": 4}, {"sparsity": 0.6}, {"sparsity": 0.5, "bits": 8}], ids=str)
+def test_what_computes_in_int8_is_measured_so(spec: Any, place: Any) -> None:
+    _, link = train(spec(compress={"compute": "int8"}), place("a"))
+    _, plain = train(spec(), place("b"))
+    assert {k: v for k, v in link.milestones.items() if k < 4} == {k: v for k, v in plain.milestones.items() if k < 4}
+    assert link.milestones[4] != plain.milestones[4]
+    assert link.milestones[4] == pytest.approx(plain.milestones[4], abs=0.01)
+    assert link.rows[-1].metrics["bytes"] == plain.rows[-1].metrics["bytes"]
+
+
+def test_training_sees_rounded_weights_from_when_it_is_told(spec: Any, place: Any) -> None:
+    _, link = train(spec(compress={"bits": 4, "round_from": 0.5}), place("a"))
+    _, plain = train(spec(compress={"bits": 4}), place("b"))
+    assert [link.milestones[k] == plain.milestones[k] for k in (1, 2, 3, 4)] == [True, True, False, False]
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_a_step_is_reckoned_with_rounded_weights_and_moves_the_others(bits: int) -> None:
+    torch.manual_seed(1)
+    gpt = GPT(ModelSpec.model_validate({**MODEL, "zero_init": False}), 30, 8).eval()
+    exact = {name: one.detach().clone() for name, one in gpt.named_parameters()}
+    ids, targets = torch.randint(0, 30, (2, 8)), torch.randint(0, 30, (2, 8))
+    rounding = Rounding(gpt, CompressSpec.model_validate({"bits": bits, "round_from": 0.4}))
+    with rounding.seen(0.39):
+        assert all(torch.equal(one, exact[name]) for name, one in gpt.named_parameters())
+    with rounding.seen(0.4):
+        seen = {name: one.detach().clone() for name, one in gpt.named_parameters()}
+        gpt.loss(ids, targets).backward()
+    assert all(torch.equal(one, exact[name]) for name, one in gpt.named_parameters())
+    assert all(torch.equal(one, seen[name]) for name, one in unpack(pack(exact, bits)).items())
+    other = GPT(gpt.spec, 30, 8)
+    other.eval().load_state_dict(seen)
+    other.loss(ids, targets).backward()
+    for one, theirs in zip(gpt.parameters(), other.parameters(), strict=True):
+        assert one.grad is not None
+        assert theirs.grad is not None
+        assert torch.equal(one.grad, theirs.grad)
+
+
+CUTS: list[dict[str, Any]] = [
+    {"bits": 4},
+    {"sparsity": 0.6},
+    {"sparsity": 0.5, "bits": 8},
+    {"sparsity": 0.5, "prune_from": 0.4, "bits": 4, "round_from": 0.2, "compute": "int8"},
+]
+
+
+@pytest.mark.parametrize("compress", CUTS, ids=str)
 @pytest.mark.parametrize("after", few(41, 7, 23, 44, mark=pytest.mark.long))
 def test_an_interrupted_one_ends_bit_identical(spec: Any, place: Any, compress: Any, after: int) -> None:
     """Cut between two rows, and in the middle of evaluations, the last among them."""
@@ -124,6 +172,19 @@ def test_zeros_grow_as_the_budget_is_spent(progress: float) -> None:
         one.data.fill_(1.0)
     pruning.step(progress)
     assert sparsity(gpt.state_dict()) == pytest.approx(share(CompressSpec(sparsity=0.5), int(stage)), abs=1e-3)
+
+
+def test_zeros_begin_where_they_are_told_to() -> None:
+    torch.manual_seed(1)
+    gpt = GPT(ModelSpec.model_validate({**MODEL, "zero_init": False}), 30, 8)
+    pruning = Pruning(gpt, CompressSpec(sparsity=0.5, prune_from=0.6, ramp=0.5))
+    told = []
+    for progress in (0.3, 0.6, 0.7, 0.8, 1.0):
+        pruning.step(progress)
+        told.append(sparsity(gpt.state_dict()))
+    assert told[:2] == [0, 0]
+    assert told[2] == pytest.approx(share(CompressSpec(sparsity=0.5), STAGES // 2), abs=0.02)
+    assert told[3:] == pytest.approx([0.5, 0.5], abs=1e-3)
 
 
 def is_matrix(name: str, one: torch.Tensor) -> bool:
@@ -190,6 +251,12 @@ def test_heads_that_share_keys_are_taken_whole() -> None:
         ({"compress": {"bits": 16}}, "bits"),
         ({"compress": {"sparsity": 1.0}}, "sparsity"),
         ({"compress": {"ramp": 0}}, "ramp"),
+        ({"compress": {"sparsity": 0.5, "prune_from": 0.95}}, "prune_from"),
+        ({"compress": {"prune_from": 0.5}}, "prune_from is 0.5 and sparsity 0, so no zeros come; set sparsity"),
+        ({"compress": {"bits": 8, "round_from": 1.5}}, "round_from"),
+        ({"compress": {"round_from": 0.5}}, "round_from is 0.5, and with bits 32 and compute fp32 nothing is rounded"),
+        ({"compress": {"compute": "int4"}}, "compute"),
+        ({"compress": {"compute": "int8"}, "init": {"source": "x", "lora": {"rank": 2}}}, "compress beside init.lora"),
         ({"compress": {"bits": 8}, "init": {"source": "x", "lora": {"rank": 2}}}, "compress beside init.lora"),
         ({"compress": {"sparsity": 0.5}, "devices": 2, "strategy": "fsdp", "compile": False}, "fsdp with compress"),
     ],

@@ -64,3 +64,12 @@ def budget(whole: Budget, share: float = 1.0) -> str:
     """A share of a trial's budget: '267k tokens', '8T flops', '1 min 30 s'."""
     amount = whole.amount * share
     return duration(amount) if whole.unit is Unit.SECONDS else f"{count(amount)} {whole.unit.value}"
+
+
+_CONTROLS = {code: 0x2400 + code for code in range(0x20) if chr(code) not in "\n\t"}
+_CONTROLS |= {0x7F: 0x2421} | dict.fromkeys(range(0x80, 0xA0), 0xFFFD)
+
+
+def printable(text: str) -> str:
+    """The text with a picture for each control character: one that a model has learned must not drive a terminal."""
+    return text.translate(_CONTROLS)

@@ -17,7 +17,7 @@ from tuner.spec.errors import InfeasibleError, StudyStoppedError, TunerError
 
 
 class Retention:
-    """Keeps the checkpoints below ``study`` to the best ``keep`` trials and to ``disk`` bytes (None: no cap).
+    """Keeps the checkpoints below ``study`` to the best ``keep`` trials, its front, and ``disk`` bytes (None: no cap).
 
     A trial is given all that it may ever take before it begins, so that the cap holds while it runs. ``crowded``: the
     last one that asked got nothing, and nobody has left since.
@@ -69,7 +69,8 @@ def retain_best(
     given: Mapping[int, int] | None = None,
     bare: set[int] | None = None,
 ) -> list[str]:
-    """Delete the checkpoints of finished trials beyond the best ``keep``; worst first, more until under ``disk`` bytes.
+    """Delete the checkpoints of finished trials beyond the best ``keep`` and the front of a study that weighs a cost;
+    worst first, more until under ``disk`` bytes.
 
     Never those of a running or a promoted trial, and never one that may be the winner's (see repeats.shippable).
     Trials that run take what they were ``given``. ``bare`` remembers the finished trials that have none left, which
@@ -95,12 +96,14 @@ def _no_room(needed: int, disk: int, must: bool) -> TunerError:
 
 
 def _spare(study: Path, record: StudyRecord, keep: int, bare: set[int]) -> list[int]:
-    """Delete what is beyond the best ``keep``; those of them that a cap may want as well, best first."""
+    """Delete what is beyond the best ``keep`` and the front; those of them that a cap may want as well, best first."""
     alive = {trial.number for trial in record.trials if trial.state in (RUNNING, QUEUED)}
     own = [trial for trial in record.ranked() if IMPORTED not in trial.facts]  # another study's are kept by that one
     needed = [number for number in shippable(record) if IMPORTED not in record.find(number).facts]
     needed = needed or [trial.number for trial in own[:1]]
-    others = [trial.number for trial in own if trial.number not in needed][: max(0, keep - len(needed))]
+    best = [trial.number for trial in own if trial.number not in needed][: max(0, keep - len(needed))]
+    front = [number for number in record.front() if IMPORTED not in record.find(number).facts]
+    others = list(dict.fromkeys(number for number in [*best, *front] if number not in needed))
     kept = alive | {*needed, *others} | bare
     for number in [trial.number for trial in record.trials if trial.number not in kept]:
         if _delete(study, number):

@@ -5,6 +5,7 @@ Read only; whatever writes lives in asktell.py.
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -102,6 +103,22 @@ class StudyRecord:
     def ranked(self) -> list[TrialRecord]:
         """Complete and pruned trials, best first; a pruned trial never outranks a finished one."""
         return sorted((t for t in self.trials if t.state in ("complete", "pruned") and t.last), key=lambda t: t.order)
+
+    def front(self) -> list[int]:
+        """The complete trials that no other beats in loss and in what ``study.against`` names at once, the cheapest
+        first, equals all; none where the study weighs the loss alone.
+        """
+        cost = self.spec["study"].get("against")
+        priced = [
+            (float(price), trial.value, trial.number)
+            for trial in self.trials
+            if trial.value is not None and isinstance(price := trial.facts.get(str(cost)), int | float)
+        ]
+        front: list[tuple[float, float, int]] = []
+        for price, value, number in sorted(one for one in priced if all(map(math.isfinite, one))):
+            if not front or value < front[-1][1] or (price, value) == front[-1][:2]:
+                front.append((price, value, number))
+        return [number for *_, number in front]
 
 
 def study_names(storage: BaseStorage) -> list[str]:

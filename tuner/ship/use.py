@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.text import Text
 
+from tuner.analysis.words import printable
 from tuner.promotion.package.named import located
 from tuner.promotion.promote import Desk
 from tuner.spec.errors import DataError, SpecError
@@ -53,7 +54,7 @@ def run_generate(desk: Desk, name: str, prompt: str, drawn: Sampling) -> None:
     """Stream the continuation of ``prompt`` to the terminal, the prompt first."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal that lacks a character shows another, and goes on
-    shown = harmless if sys.stdout.isatty() else str
+    shown = printable if sys.stdout.isatty() else str
     with opened(desk, name) as model:
         try:
             sys.stdout.write(shown(prompt))
@@ -67,14 +68,6 @@ def run_generate(desk: Desk, name: str, prompt: str, drawn: Sampling) -> None:
 
 
 _LIKELIEST = 3  # classes that are told of a text
-
-_CONTROLS = {code: 0x2400 + code for code in range(0x20) if chr(code) not in "\n\t"}
-_CONTROLS |= {0x7F: 0x2421} | dict.fromkeys(range(0x80, 0xA0), 0xFFFD)
-
-
-def harmless(text: str) -> str:
-    """The text with a picture for each control character: one that a model has learned must not drive a terminal."""
-    return text.translate(_CONTROLS)
 
 
 def run_classify(console: Console, desk: Desk, name: str, texts: list[str], as_json: bool) -> None:
@@ -90,7 +83,7 @@ def run_classify(console: Console, desk: Desk, name: str, texts: list[str], as_j
         return
     for text, one in zip(texts, answers, strict=True):
         said = [_likeliest(one), *(f"{name} {_likeliest(other)}" for name, other in one.auxiliary.items())]
-        console.print(Text(harmless(f"{' '.join(text.split())[:60]}: {'; '.join(said)}")), soft_wrap=True)
+        console.print(Text(printable(f"{' '.join(text.split())[:60]}: {'; '.join(said)}")), soft_wrap=True)
 
 
 def _likeliest(answer: Answer) -> str:

@@ -152,7 +152,8 @@ class CorpusInfo:
 @dataclass(frozen=True)
 class Weighed:
     """What a model is and takes: its ``metrics`` on the validation part, by the names a study knows them by, the bytes
-    of its file, milliseconds a generated token, and the share of zeros in its layers.
+    of its file, milliseconds a generated token, and the share of zeros in its layers; its loss on the test part, where
+    there is one, and something that it wrote or what it took a text for.
     """
 
     metrics: Mapping[str, float]
@@ -160,6 +161,8 @@ class Weighed:
     parameters: int
     latency_ms: float
     sparsity: float
+    test_loss: float | None = None
+    sample: str = ""
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,6 @@ from tuner.train.meter import Meter
 from tuner.train.model.classify import Tally
 from tuner.train.model.memory import evaluation_tokens
 from tuner.train.model.module import GPTModule
-from tuner.train.model.slim.prune import sparsity
 from tuner.train.past import EARLY, Past
 from tuner.train.text.corpus import Corpus
 from tuner.train.use.pace import latency_ms
@@ -154,7 +153,7 @@ class Life(Callback):
             self._remember(self._peak())
         with put_together(self.module.gpt), parametrize.cached():  # adapters are added once
             if self.module.spec.compress.sparsity:
-                metrics["sparsity"] = sparsity(self.module.gpt.state_dict())
+                metrics["sparsity"] = self.module.zeros()
             if self.meter.done:
                 metrics["latency_ms"] = latency_ms(self.module.gpt)
                 metrics["bytes"] = float(sum(one.nbytes for one in self.module.weights().values()))

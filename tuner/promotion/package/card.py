@@ -120,7 +120,8 @@ def _smaller(spec: Mapping[str, Any]) -> str:
     compress = spec.get("compress")
     if not compress:
         return ""
-    return f"{compress['sparsity']:.0%} of the layers' weights are zero, {compress['bits']} bits a weight in the file"
+    said = f"{compress['sparsity']:.0%} of the layers' weights are zero, {compress['bits']} bits a weight in the file"
+    return f"{said}, products of 8-bit numbers" if compress.get("compute") == "int8" else said
 
 
 def _table(title: str, rows: dict[str, object]) -> str:

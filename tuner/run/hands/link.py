@@ -91,11 +91,14 @@ class KeepJob:
 
 @dataclass(frozen=True)
 class WeighJob:
-    """How good and how small the packaged model in ``folder`` is; answers with Weighed, or a TunerError."""
+    """How good and how small the model in each of ``folders`` is, on ``test_tokens`` of the test part too (None: all);
+    answers with a tuple of Weighed, or a TunerError.
+    """
 
-    folder: Path
+    folders: tuple[Path, ...]
     data: DataSpec
     corpora: Path
+    test_tokens: int | None
 
 
 Job = TrialJob | DataJob | DevicesJob | ExamineJob | ProveJob | WriteJob | KeepJob | WeighJob

@@ -148,7 +148,7 @@ def _keep(job: KeepJob) -> object:
 def _weigh(job: WeighJob) -> object:
     from tuner.train.use.examine import weigh
 
-    return weigh(job.folder, job.data, job.corpora)
+    return weigh(job.folders, job.data, job.corpora, job.test_tokens)
 
 
 def _first_line(error: BaseException) -> str:

@@ -113,13 +113,33 @@ class CompressSpec(Frozen):
     """What is left of the weights at the end of the budget; what they are compared by is measured with that."""
 
     sparsity: Annotated[Float, Field(ge=0, lt=1)] = 0.0  # of all matrix entries of the layers the share that is zero
-    ramp: Annotated[Float, Field(gt=0, le=0.9)] = 0.5  # share of the budget in which zeros come; the rest recovers
+    prune_from: Annotated[Float, Field(ge=0, le=0.9)] = 0.0  # share of the budget after which zeros come
+    ramp: Annotated[Float, Field(gt=0, le=0.9)] = 0.5  # of what is left then, the share in which; the rest recovers
     bits: Bits = 32  # of a weight; embedding and head have 8 at least
+    round_from: Annotated[Float, Field(ge=0, le=1)] = (
+        1.0  # share of the budget after which training sees the weights in those bits
+    )
+    compute: Literal["fp32", "int8"] = "fp32"  # in which the model that comes of it multiplies, on a CPU
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if not self.sparsity and self.prune_from:
+            raise ValueError(f"prune_from is {self.prune_from:g} and sparsity 0, so no zeros come; set sparsity")
+        if self.round_from < 1 and self.numbers == 32:
+            raise ValueError(
+                f"round_from is {self.round_from:g}, and with bits 32 and compute fp32 nothing is rounded; set bits"
+            )
+        return self
 
     @property
     def smaller(self) -> bool:
-        """Is anything to be left out?"""
-        return self.sparsity > 0 or self.bits < 32
+        """Is anything to be left out, or to be computed otherwise?"""
+        return self.sparsity > 0 or self.numbers < 32
+
+    @property
+    def numbers(self) -> int:
+        """Bits of the weights that the model computes with."""
+        return min(self.bits, 8) if self.compute == "int8" else self.bits
 
 
 class ClassifySpec(Frozen):

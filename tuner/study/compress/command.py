@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import cast
 
 from rich.console import Console
 from rich.table import Table
@@ -29,6 +31,9 @@ from tuner.study.command import RUNS, run_study
 from tuner.study.compress.space import compress_yaml
 from tuner.study.prepare import ancestry
 
+SHOWN = 200
+"""Characters of what a model has written."""
+
 
 def compress(model: str, file: Path | None, overrides: list[str], storage: str | None, dry_run: bool) -> int:
     """Search what ``model`` can be made into, as ``file`` says, or as a file says that is written for it; the exit code
@@ -47,7 +52,7 @@ def compress(model: str, file: Path | None, overrides: list[str], storage: str |
     code = run_study(file, overrides, storage, dry_run)
     if code == 0 and not dry_run:
         record = read_study(open_storage(storage_url(storage, spec.study.storage)), spec.name)
-        print_compressed(console, record, _before(TrialSpec.model_validate(record.spec["trial"])))
+        print_compressed(console, record, spec)
     return code
 
 
@@ -76,48 +81,49 @@ def _require_classifier(spec: StudySpec, storage: str | None) -> None:
         )
 
 
-def _before(trial: TrialSpec) -> Weighed:
-    """The model that the trials began with, as their study has found it."""
-    answer = call(WeighJob(Path(trial.init.folder or ""), trial.data, RUNS / ".corpora"))
+def print_compressed(console: Console, record: StudyRecord, spec: StudySpec) -> None:
+    """The model as it was, and the trials that are beaten by none in loss and bytes at once: all measured here, one
+    after the other, by what their files hold.
+    """
+    trial = TrialSpec.model_validate(record.spec["trial"])
+    found = pareto(frame(record), "bytes")
+    front = [record.find(int(number)) for number in found[found["on_front"]]["number"]]
+    folders = {"before": Path(trial.init.folder or "")}
+    folders |= {f"trial {one.number}": Path(str(one.facts.get("checkpoint"))) for one in front}
+    gone = [name for name, folder in folders.items() if not folder.is_dir()]
+    here = {name: folder for name, folder in folders.items() if name not in gone}
+    answer = call(WeighJob(tuple(here.values()), trial.data, RUNS / ".corpora", spec.promotion.test_tokens))
     if isinstance(answer, TunerError):
         raise answer
-    assert isinstance(answer, Weighed)
-    return answer
+    weighed: dict[str, Weighed] = dict(zip(here, cast(tuple[Weighed, ...], answer), strict=True))
+    console.print(table_of(record.metric, weighed))
+    for name, one in weighed.items():
+        if one.sample:
+            console.print(Text(f"{name}: {' '.join(words.printable(one.sample).split())[:SHOWN]}"), soft_wrap=True)
+    if gone:
+        console.print(Text(f"without a checkpoint, so not measured: {', '.join(gone)}"))
+    console.print(Text(f"promote one of them as any other: tuner promote {record.name} TRIAL"))
 
 
-def print_compressed(console: Console, record: StudyRecord, before: Weighed) -> None:
-    """The model as it was, and the trials that are beaten by none in loss and bytes at once."""
+def table_of(metric: str, weighed: Mapping[str, Weighed]) -> Table:
+    """Models by name, the first of which the others are held against."""
+    before, *_ = weighed.values()
     table = Table(title="before and after", title_justify="left", box=None, pad_edge=False)
-    for name in ("", record.metric, "gap", "file", "share", "parameters", "zeros", "tokens/s"):
+    tested = any(one.test_loss is not None for one in weighed.values())
+    shown = ("", metric, "gap", *(("test",) if tested else ()), "file", "share", "params", "zeros", "tokens/s")
+    for name in shown:
         table.add_column(name, justify="left" if not name else "right")
-
-    def row(name: str, weighed: Weighed) -> None:
-        value, share = weighed.metrics[record.metric], weighed.bytes / before.bytes
-        gap = value - before.metrics[record.metric]
+    for name, one in weighed.items():
+        test = [] if not tested else ["" if one.test_loss is None else words.loss(one.test_loss)]
         table.add_row(
             name,
-            words.loss(value),
-            f"{gap:+.3f}",
-            f"{weighed.bytes / 1e6:.2f} MB",
-            f"{share:.0%}",
-            words.count(weighed.parameters),
-            f"{weighed.sparsity:.0%}",
-            f"{1000 / weighed.latency_ms:,.0f}",
+            words.loss(one.metrics[metric]),
+            f"{one.metrics[metric] - before.metrics[metric]:+.3f}",
+            *test,
+            f"{one.bytes / 1e6:.2f} MB",
+            f"{one.bytes / before.bytes:.0%}",
+            words.count(one.parameters),
+            f"{one.sparsity:.0%}",
+            f"{1000 / one.latency_ms:,.0f}",
         )
-
-    row("before", before)
-    found = pareto(frame(record), "bytes")
-    for number in found[found["on_front"]]["number"]:
-        trial = record.find(int(number))
-        facts = {name: float(trial.facts.get(name) or 0) for name in ("bytes", "parameters", "latency_ms")}
-        zeros = float(trial.point.get("compress.sparsity") or record.spec["trial"]["compress"]["sparsity"])
-        told = Weighed(
-            {record.metric: trial.value or 0.0},
-            int(facts["bytes"]),
-            int(facts["parameters"]),
-            facts["latency_ms"],
-            zeros,
-        )
-        row(f"trial {number}", told)
-    console.print(table)
-    console.print(Text(f"promote one of them as any other: tuner promote {record.name} TRIAL"))
+    return table

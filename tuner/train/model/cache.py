@@ -4,26 +4,30 @@ Tensors and where they go; what is done with them is the model's own business (g
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from torch import Tensor
+
+Product = Callable[[Tensor], Tensor]
+"""(.., columns) -> (.., rows): times a matrix, and a bias where there is one."""
 
 
 @dataclass
 class Attended:
     """What an attention remembers: keys and values (B, KV heads, context, Q), of which ``length`` are written.
 
-    ``stacked`` are the matrices of queries, keys and values as one, of (heads + 2 KV heads) x Q rows: to put them
-    together at every token would copy megabytes.
+    ``stacked`` has the matrices of queries, keys and values as one: to put them together at every token would copy
+    megabytes.
     """
 
-    stacked: Tensor
+    stacked: Product
     keys: Tensor
     values: Tensor
     length: int
 
     @classmethod
-    def of(cls, stacked: Tensor, keys: Tensor, values: Tensor, context: int) -> Attended:
+    def of(cls, stacked: Product, keys: Tensor, values: Tensor, context: int) -> Attended:
         """Room for ``context`` tokens, the first T of which are ``keys`` and ``values`` (B, KV heads, T, Q)."""
         b, heads, tokens, width = keys.shape
         room = keys.new_empty(2, b, heads, context, width)

@@ -4,6 +4,7 @@ No Lightning, no optimizer, no file here: a model is a function of its spec, the
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import TypeVar, cast
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tuner.spec.parts.model import ModelSpec
-from tuner.train.model.cache import Attended, Cache, Layer
+from tuner.train.model.cache import Attended, Cache, Layer, Product
 from tuner.train.model.shape import padded
 
 NORMS: dict[str, Callable[[int, bool], nn.Module]] = {
@@ -79,12 +80,13 @@ class Attention(nn.Module):
         self.value = nn.Linear(spec.width, self.kv_heads * self.head_width, spec.bias)
         self.out = nn.Linear(inner, spec.width, spec.bias)
         self.rotary = Rotary(self.head_width, context) if spec.positions == "rotary" else None
+        self.together: nn.Module | None = None  # what stands for the first three, where they are computed otherwise
 
     def forward(self, x: Tensor, layer: Layer | None = None) -> Tensor:
         """(B, T, W) -> (B, T, W); what later tokens need is left in ``layer``."""
         b, t, _ = x.shape
-        stacked = torch.cat((self.query.weight, self.key.weight, self.value.weight))
-        heads = F.linear(x, stacked, self._biases()).view(b, t, -1, self.head_width).transpose(1, 2)
+        stacked = self._stacked()
+        heads = stacked(x).view(b, t, -1, self.head_width).transpose(1, 2)
         q, k, v = torch.split(heads, [self.heads, self.kv_heads, self.kv_heads], dim=1)
         if self.qk_norm:  # arXiv 2302.05442: keeps the logits of attention bounded at high rates
             q, k = F.rms_norm(q, (self.head_width,)), F.rms_norm(k, (self.head_width,))
@@ -100,7 +102,7 @@ class Attention(nn.Module):
     def step(self, x: Tensor, past: Attended, turn: tuple[Tensor, Tensor] | None) -> Tensor:
         """The next token of each sequence, (B, W) -> (B, W); ``turn`` has the rows of Rotary.turns for its place."""
         b, groups, width = x.shape[0], self.kv_heads, self.head_width
-        heads = F.linear(x, past.stacked, self._biases()).view(b, -1, width)
+        heads = past.stacked(x).view(b, -1, width)
         qk, v = torch.split(heads, [self.heads + groups, groups], dim=1)
         if self.qk_norm:
             qk = F.rms_norm(qk, (width,))
@@ -110,13 +112,15 @@ class Attention(nn.Module):
         keys, values = past.add(k, v)
         # the queries that share a key are to it what a sequence of tokens is: nothing has to be repeated
         y = F.scaled_dot_product_attention(q.reshape(b, groups, -1, width), keys, values)
-        return F.linear(y.reshape(b, -1), self.out.weight, self.out.bias)
+        return cast(Tensor, self.out(y.reshape(b, -1)))
 
-    def _biases(self) -> Tensor | None:
-        """Of queries, keys and values, stacked as their matrices are."""
-        if not self.biased:
-            return None
-        return torch.cat((self.query.bias, self.key.bias, self.value.bias))
+    def _stacked(self) -> Product:
+        """Queries, keys and values in one product, of (heads + 2 KV heads) x Q rows."""
+        if self.together is not None:
+            return self.together
+        matrix = torch.cat((self.query.weight, self.key.weight, self.value.weight))
+        biases = torch.cat((self.query.bias, self.key.bias, self.value.bias)) if self.biased else None
+        return functools.partial(F.linear, weight=matrix, bias=biases)
 
 
 class FeedForward(nn.Module):
@@ -295,7 +299,7 @@ class GPT(nn.Module):
     def _logits(self, x: Tensor) -> Tensor:
         """(B, T, W) -> (B, T, vocabulary)."""
         x = self.norm(x)
-        logits = F.linear(x, self.tokens.weight if self.head is None else self.head.weight)[..., : self.vocab]
+        logits = (F.linear(x, self.tokens.weight) if self.head is None else self.head(x))[..., : self.vocab]
         if self.spec.softcap is not None:
             logits = self.spec.softcap * torch.tanh(logits / self.spec.softcap)
         return logits

@@ -36,7 +36,8 @@ def memory_bytes(spec: TrialSpec, vocab: int) -> int:
     training = tokens * (kept * (model.depth + 1) + 12 * logits)
     evaluated = evaluation_tokens(spec, parts, vocab)
     evaluation = evaluated * 4 * (EVALUATION * model.width + 2 * logits)
-    return RUNTIME_BYTES + weight_bytes(spec, vocab) + int(max(training, evaluation))
+    exact = 4 * counted(spec, vocab).parameters if spec.compress.round_from < 1 else 0  # while a step sees rounded ones
+    return RUNTIME_BYTES + weight_bytes(spec, vocab) + exact + int(max(training, evaluation))
 
 
 def counted(spec: TrialSpec, vocab: int) -> Shape:

@@ -23,7 +23,9 @@ from tuner.train.model.gpt import GPT
 from tuner.train.model.optim import build_optimizers, rate_factor, set_rates
 from tuner.train.model.slim.bits import pack, unpack
 from tuner.train.model.slim.distil import Distillation
-from tuner.train.model.slim.prune import Pruning
+from tuner.train.model.slim.int8 import compute_in_int8
+from tuner.train.model.slim.prune import Pruning, sparsity
+from tuner.train.model.slim.rounding import Rounding
 
 Losses = Callable[[Tensor, Tensor, float, float], tuple[Tensor, Tensor]]
 """What GPT.losses is: ids, targets (B, T), weight of the z-loss, smoothing -> what is minimised, cross entropy."""
@@ -83,6 +85,7 @@ class GPTModule(nn.Module):
             shards.share_out(self.gpt, self.gpt.blocks, device, ranks.size)
         self.stepping: list[Optimizer] = build_optimizers(self.gpt, spec.optim, spec.model.depth, spec.tokens_per_step)
         self._pruning = Pruning(self.gpt, spec.compress) if spec.compress.sparsity else None
+        self._rounding = Rounding(self.gpt, spec.compress) if spec.compress.round_from < 1 else None
         self._packed: dict[str, Tensor] | None = None
         self.progress = progress
         self.rate = 0.0
@@ -116,22 +119,15 @@ class GPTModule(nn.Module):
         self._losses = self._compiled if setting.compile and self._compiled is not None else self._eager
 
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
-        if self.setting.precision == "bf16":
+        if self.setting.precision == "bf16" and not self._in_int8:
             return torch.autocast(self.device.type, dtype=torch.bfloat16)
         return contextlib.nullcontext()
 
     def training_step(self, batch: Tensor, batch_index: int = 0) -> None:
         """batch: what ``GPT.asked`` takes apart. One step, whatever the accumulation."""
-        optim, parts = self.spec.optim, self.setting.accumulate
-        for part, ids in enumerate(batch.chunk(parts), 1):
-            read, said = self.gpt.asked(ids)
-            with self._autocast():
-                loss, entropy = self._losses(read, said, optim.z_loss, optim.label_smoothing)
-            if ids.ndim == 3:  # where nothing is asked the target is below 0; each place counts the same in every part
-                loss = loss * (said >= 0).float().mean()
-            shards.synchronise(self.gpt, part == parts)
-            self.backward(loss / parts if parts > 1 else loss, part == parts)
-            self.loss_sum.add_(entropy.detach(), alpha=1 / parts)
+        optim = self.spec.optim
+        with contextlib.nullcontext() if self._rounding is None else self._rounding.seen(self.progress()):
+            self._learn(batch)
         if optim.clip is not None:
             self.grad_norm.copy_(shards.whole(torch.nn.utils.clip_grad_norm_(self._clipped, optim.clip)))
         self.rate = rate_factor(optim, self.progress())
@@ -142,6 +138,19 @@ class GPTModule(nn.Module):
         if self._pruning is not None:
             self._pruning.step(self.progress())
         self.loss_count += 1
+
+    def _learn(self, batch: Tensor) -> None:
+        """The gradients of one batch."""
+        optim, parts = self.spec.optim, self.setting.accumulate
+        for part, ids in enumerate(batch.chunk(parts), 1):
+            read, said = self.gpt.asked(ids)
+            with self._autocast():
+                loss, entropy = self._losses(read, said, optim.z_loss, optim.label_smoothing)
+            if ids.ndim == 3:  # where nothing is asked the target is below 0; each place counts the same in every part
+                loss = loss * (said >= 0).float().mean()
+            shards.synchronise(self.gpt, part == parts)
+            self.backward(loss / parts if parts > 1 else loss, part == parts)
+            self.loss_sum.add_(entropy.detach(), alpha=1 / parts)
 
     def take_loss(self) -> float:
         """Mean training loss (nats a token) since the last call; the one place where the device is waited for."""
@@ -161,16 +170,17 @@ class GPTModule(nn.Module):
         ``heard`` with its logits and targets.
         """
         self.gpt.eval()
+        device = self.gpt.tokens.weight.device
         total, count = torch.zeros((), dtype=torch.float64, device=self.device), 0
         try:
             for inputs, targets in windows:
-                x = self.ranks.part(torch.from_numpy(inputs)).to(self.device)
-                y = self.ranks.part(torch.from_numpy(targets)).to(self.device)
+                x = self.ranks.part(torch.from_numpy(inputs)).to(device)
+                y = self.ranks.part(torch.from_numpy(targets)).to(device)
                 if len(y):
                     with self._autocast():
                         logits = self.gpt(x)
                         total += self.gpt.loss_of(logits, y, reduction="sum")
-                    heard(logits, y)
+                    heard(logits.to(self.device), y.to(self.device))
                     del logits  # else they live through the next forward pass
                 elif shards.is_shared(self.gpt):  # fewer windows than ranks: the others need its share of the weights
                     with self._autocast():
@@ -192,16 +202,28 @@ class GPTModule(nn.Module):
 
     @contextlib.contextmanager
     def packed(self) -> Iterator[None]:
-        """Have the weights as ``spec.compress`` leaves them, training being over; after an error as they were."""
+        """Have the weights as ``spec.compress`` leaves them, and compute as it says, training being over; after an
+        error as before.
+        """
         before = {name: one.cpu().clone() for name, one in plain(self.gpt).items()}
         self._packed = pack(before, self.spec.compress.bits)
         begin_with(self.gpt, unpack(self._packed))
+        undo = compute_in_int8(self.gpt) if self._in_int8 else lambda: None
         try:
             yield
         except BaseException:
+            undo()
             self._packed = None
             begin_with(self.gpt, before)
             raise
+
+    @property
+    def _in_int8(self) -> bool:
+        return self._packed is not None and self.spec.compress.compute == "int8"
+
+    def zeros(self) -> float:
+        """The share of them in the layers' matrices."""
+        return sparsity(unpack(self.weights()))
 
     def weights(self) -> dict[str, Tensor]:
         """The state dict of the GPT as it is used, whole; packed where it is."""

@@ -7,25 +7,28 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from tuner.spec.errors import CheckpointError, DataError, TunerError
 from tuner.spec.parts.data import DataSpec
 from tuner.spec.parts.sampling import Sampling
 from tuner.spec.records import Evidence, Weighed, judged_by
-from tuner.train.checkpoint import WEIGHTS, verify
+from tuner.train.checkpoint import WEIGHTS, read_weights, verify
 from tuner.train.examples import bits_per_byte
 from tuner.train.model.classify import Tally
 from tuner.train.model.slim.prune import sparsity
 from tuner.train.text.corpus import Corpus, open_corpus
 from tuner.train.text.split import Part
-from tuner.train.use.pace import latency_ms
+from tuner.train.use.adopt import load_any
+from tuner.train.use.pace import in_turns, latency_ms
 from tuner.train.use.trained import Trained, load_checkpoint, load_model
 
 T = TypeVar("T")
@@ -33,6 +36,7 @@ FloatArray = NDArray[np.float64]
 
 SAMPLES = tuple(Sampling(max_tokens=120, seed=seed) for seed in (1, 2, 3))
 TIMED = 64  # tokens whose median time is the latency
+TURNS = 5  # of models that are weighed, one after the other
 _SHOWN = 300  # characters of a text that a classifier is shown with
 _BLOCK = 2**15  # tokens: two contexts whose common multiple is longer are not compared
 
@@ -71,7 +75,7 @@ def examine(checkpoint: Path, corpora: Path, champion: Path | None, test_tokens:
     trained = told.ask("loads", lambda: load_checkpoint(checkpoint, corpora))
     if trained is None:
         return told.evidence()
-    told.known["parameters"] = sum(parameter.numel() for parameter in trained.gpt.parameters())
+    told.known["parameters"] = _count(read_weights(checkpoint / WEIGHTS))
     corpus = told.ask("reproduces", lambda: _corpus(trained, corpora))
     if corpus is None:
         told.failures["test"] = told.failures["reproduces"]
@@ -82,20 +86,33 @@ def examine(checkpoint: Path, corpora: Path, champion: Path | None, test_tokens:
     return told.evidence()
 
 
-def weigh(folder: Path, data: DataSpec, corpora: Path) -> Weighed:
-    """How good the model in a plain folder is on the validation part of ``data``, and how small.
+def weigh(folders: Sequence[Path], data: DataSpec, corpora: Path, test_tokens: int | None) -> tuple[Weighed, ...]:
+    """How good the model in each of ``folders`` is on the validation part of ``data`` and on ``test_tokens`` of its
+    test part (None: all), how small, and how fast: that is measured in turns.
 
     Raises:
-        CheckpointError, DataError: it does not load, or the text is not there.
+        CheckpointError, DataError: one does not load, or the text is not there.
     """
-    trained, corpus = load_model(folder), open_corpus(data, corpora)
-    weights = trained.gpt.state_dict()
+    models, corpus = [load_any(folder, corpora) for folder in folders], open_corpus(data, corpora)
+    times = [statistics.median(turns) for turns in in_turns([one.gpt for one in models], TURNS)]
+    return tuple(
+        replace(_weighed(folder, trained, data, corpus, test_tokens), latency_ms=taken)
+        for folder, trained, taken in zip(folders, models, times, strict=True)
+    )
+
+
+def _weighed(folder: Path, trained: Trained, data: DataSpec, corpus: Corpus, test_tokens: int | None) -> Weighed:
+    tested = bool(corpus.info.documents[2]) if trained.classes else len(corpus.tokens("test")) > data.context
+    labelled = _labelled(trained, corpus)[0] if trained.classes and tested else ""
+    weights = read_weights(folder / WEIGHTS)
     return Weighed(
         _metrics(trained, corpus, data.val_tokens),
         (folder / WEIGHTS).stat().st_size,
-        sum(one.numel() for one in weights.values()),
-        latency_ms(trained.gpt),
+        _count(weights),
+        math.nan,
         sparsity(weights),
+        _mean(trained, corpus, "test", test_tokens) if tested else None,
+        labelled if trained.classes else trained.generate("", SAMPLES[0]),
     )
 
 
@@ -113,6 +130,10 @@ def prove(folder: Path) -> None:
             trained.generate("", Sampling(max_tokens=8))
     except (RuntimeError, ValueError, OSError) as error:
         raise CheckpointError(f"{folder}: does not do its work ({error}).") from error
+
+
+def _count(weights: Mapping[str, Tensor]) -> int:
+    return sum(one.numel() for one in weights.values())
 
 
 def _metrics(trained: Trained, corpus: Corpus, limit: int | None) -> dict[str, float]:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from tuner.spec.parts.model import ModelSpec
 from tuner.spec.parts.sampling import Sampling
-from tuner.train.model.classify import Classifier, build_gpt
+from tuner.train.model.classify import Classifier
 from tuner.train.model.gpt import GPT
 from tuner.train.use.generate import generate
 
@@ -76,16 +76,14 @@ def pace(depth: int, width: int, context: int, tokens: int, pairs: int, threads:
 
 def paces(folders: Sequence[str], turns: int) -> list[list[float]]:
     """Milliseconds a generated token of the model in each checkpoint, measured in turns: (folders, ``turns``)."""
-    from tuner.spec.records import answers_of
-    from tuner.train.checkpoint import WEIGHTS, read_weights
-    from tuner.train.use.trained import read_record
+    from tuner.train.use.trained import built, read_record
 
-    models = []
-    for folder in map(Path, folders):
-        spec, facts = read_record(folder)
-        gpt = build_gpt(spec, facts["vocab"], answers_of(facts))
-        gpt.load_state_dict(read_weights(folder / WEIGHTS))
-        models.append(gpt.eval())
+    models = [built(folder, *read_record(folder)) for folder in map(Path, folders)]
+    return in_turns(models, turns)
+
+
+def in_turns(models: Sequence[GPT], turns: int) -> list[list[float]]:
+    """Milliseconds a generated token of each, one after the other and again: (models, ``turns``)."""
     found: list[list[float]] = [[] for _ in models]
     for _ in range(turns):
         for times, gpt in zip(found, models, strict=True):

@@ -27,6 +27,7 @@ from tuner.train.checkpoint import MANIFEST, SPEC, WEIGHTS, read_weights, verify
 from tuner.train.examples import evaluation
 from tuner.train.model.classify import Classifier, build_gpt
 from tuner.train.model.gpt import GPT
+from tuner.train.model.slim.int8 import compute_in_int8
 from tuner.train.text.corpus import Corpus
 from tuner.train.text.cursor import Batch, Tokens, evaluation_windows
 from tuner.train.text.prepare.clean import cleaned
@@ -111,8 +112,9 @@ class Trained:
 
     @property
     def precision(self) -> Precision:
-        """How its trial computed."""
-        return "bf16" if self.facts.get("precision") == "bf16" else "fp32"
+        """How its trial computed; what is no product of whole numbers is in fp32."""
+        whole = self.spec.compress.compute == "int8"
+        return "bf16" if self.facts.get("precision") == "bf16" and not whole else "fp32"
 
     def stream(self, prompt: str, sampling: Sampling) -> Iterator[str]:
         """The continuation of ``prompt`` in pieces, each as soon as its characters are whole; ends with the text.
@@ -272,14 +274,25 @@ def _built(folder: Path, spec: TrialSpec, facts: dict[str, Any], tokenizer: Toke
                 f"{folder}: was trained with another tokenizer ({name} {facts.get(name)}, here {got}); "
                 "the files do not belong together."
             )
+    return Trained(built(folder, spec, facts), tokenizer, spec, facts)
+
+
+def built(folder: Path, spec: TrialSpec, facts: Mapping[str, Any]) -> GPT:
+    """The model in a folder as it is used, whose record ``read_record`` has read.
+
+    Raises:
+        CheckpointError: its weights are missing, damaged, or another model's.
+    """
     with torch.random.fork_rng(devices=[]):  # a model is initialised when built, and that draws
-        gpt = build_gpt(spec, tokenizer.vocab, answers_of(facts))
+        gpt = build_gpt(spec, facts["vocab"], answers_of(facts))
     try:
         gpt.load_state_dict(read_weights(folder / WEIGHTS))
     except (SafetensorError, RuntimeError, OSError) as error:
         reason = " ".join(str(error).split())[:300]
         raise CheckpointError(f"{folder / WEIGHTS}: does not load ({reason}).") from error
-    return Trained(gpt.eval().requires_grad_(False), tokenizer, spec, facts)
+    if spec.compress.compute == "int8":
+        compute_in_int8(gpt)
+    return gpt.eval().requires_grad_(False)
 
 
 def read_record(folder: Path) -> tuple[TrialSpec, dict[str, Any]]:

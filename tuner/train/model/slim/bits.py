@@ -33,16 +33,22 @@ def pack(weights: Mapping[str, Tensor], bits: int) -> dict[str, Tensor]:
         if one.ndim != 2:
             packed[name] = one
             continue
-        numbers, few = one.detach(), 32
-        if bits < 32:
-            few = 4 if bits == 4 and name.startswith("blocks.") and one.shape[1] % 2 == 0 else 8
-            numbers, packed[name + SCALE] = _rounded(numbers.float(), few)
+        numbers, few = one.detach(), bits_of(name, one, bits)
+        if few < 32:
+            numbers, packed[name + SCALE] = rounded(numbers.float(), few)
         mask = numbers != 0
         if few * int(mask.sum()) + 8 * len(one) * -(-one.shape[1] // 8) < 0.95 * few * one.numel():
             packed[name + MASK], packed[name + COLUMNS] = _bits(mask), torch.tensor([one.shape[1]])
             numbers = numbers[mask]
         packed[name] = _halved(numbers.flatten()).view(*one.shape[: numbers.ndim - 1], -1) if few == 4 else numbers
     return packed
+
+
+def bits_of(name: str, matrix: Tensor, bits: int) -> int:
+    """How many a matrix has where the model is to have ``bits``."""
+    if bits != 4:
+        return bits
+    return 4 if name.startswith("blocks.") and matrix.shape[1] % 2 == 0 else 8
 
 
 def unpack(packed: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -61,17 +67,23 @@ def unpack(packed: Mapping[str, Tensor]) -> dict[str, Tensor]:
             full = torch.zeros(places.shape, dtype=numbers.dtype)
             full[places] = numbers[: int(places.sum())]
             numbers = full
-        weights[name] = numbers if scale is None else numbers.float() * _spread(scale, numbers.shape[1])
+        weights[name] = numbers if scale is None else scaled(numbers, scale)
     return weights
 
 
-def _rounded(matrix: Tensor, bits: int) -> tuple[Tensor, Tensor]:
+def rounded(matrix: Tensor, bits: int) -> tuple[Tensor, Tensor]:
+    """A matrix (rows, columns) as whole numbers, int8 of its shape, and their scales (rows, parts of a row)."""
     rows, columns = matrix.shape
     size = GROUP if bits == 4 else columns
     parts = torch.nn.functional.pad(matrix, (0, -columns % size)).view(rows, -1, size)
     scale = parts.abs().amax(-1) / _LARGEST[bits]
     steps = _spread(torch.where(scale == 0, 1.0, scale), columns)
     return (matrix / steps).round().to(torch.int8), scale
+
+
+def scaled(numbers: Tensor, scale: Tensor) -> Tensor:
+    """What ``rounded`` has made of a matrix, in fp32."""
+    return numbers.float() * _spread(scale, numbers.shape[1])
 
 
 def _spread(scale: Tensor, columns: int) -> Tensor:

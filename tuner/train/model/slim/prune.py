@@ -37,11 +37,13 @@ class Pruning:
     @torch.no_grad()
     def step(self, progress: float) -> None:
         """After an optimizer's step, ``progress`` (0 .. 1 of the budget) into the training."""
-        due = min(STAGES, math.ceil(STAGES * progress / self._spec.ramp))
+        begins = self._spec.prune_from
+        due = min(STAGES, math.ceil(STAGES * (progress - begins) / (1 - begins) / self._spec.ramp))
         if due > self._stage:
             self._stage = due
             self._choose(share(self._spec, due))
-        torch._foreach_mul_(list(self._matrices.values()), list(self._masks.values()))
+        if self._masks:
+            torch._foreach_mul_(list(self._matrices.values()), list(self._masks.values()))
 
     def _choose(self, zeros: float) -> None:
         sizes = torch.cat([one.abs().flatten() for one in self._matrices.values()])
