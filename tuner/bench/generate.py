@@ -4,34 +4,24 @@ It starts the measuring process and prints what that says. No torch here.
 
 from __future__ import annotations
 
-import json
 import statistics
-import subprocess
-import sys
 
-from tuner.spec.errors import TunerError
+from tuner.bench.lab import measured
 
 THREADS = 1
 
 
 def compare_generation(pairs: int = 5, depth: int = 4, width: int = 128, context: int = 256, tokens: int = 256) -> None:
-    """Print tokens a second of both ways and their ratio for each pair, the medians, and whether texts were equal.
+    """Print tokens a second of both ways and their ratio for each pair, the medians, and whether texts were equal; and
+    what the same model takes in 8-bit whole numbers.
 
     Raises:
         TunerError: the measuring process failed.
     """
-    job = {
-        "depth": depth, "width": width, "context": context, "tokens": tokens, "pairs": pairs, "threads": THREADS,
-    }  # fmt: skip
+    shape = {"depth": depth, "width": width, "context": context, "threads": THREADS}
     title = f"{depth} x {width}, context {context}: {tokens} tokens at temperature 0, threads {THREADS}"
     print(title, flush=True)
-    done = subprocess.run(
-        [sys.executable, "-m", "tuner.train.use.pace", json.dumps(job)], capture_output=True, text=True
-    )
-    if done.returncode:
-        lines = done.stderr.strip().splitlines() or ["it said nothing"]
-        raise TunerError(f"bench: generating ended with exit code {done.returncode}: {lines[-1]}")
-    told = json.loads(done.stdout)
+    told = measured("pace", {**shape, "tokens": tokens, "pairs": pairs})
     ratios = [cached / uncached for cached, uncached in zip(told["cached"], told["uncached"], strict=True)]
     for pair, (cached, uncached) in enumerate(zip(told["cached"], told["uncached"], strict=True), start=1):
         print(f"pair {pair}: {cached:,.0f} tokens/s cached, {uncached:,.0f} not, ratio {ratios[pair - 1]:.2f}")
@@ -40,3 +30,6 @@ def compare_generation(pairs: int = 5, depth: int = 4, width: int = 128, context
         f"median of {pairs}: {cached:,.0f} tokens/s cached, {uncached:,.0f} not, ratio {statistics.median(ratios):.2f} "
         f"({min(ratios):.2f} to {max(ratios):.2f}); the texts are {'equal' if told['equal'] else 'DIFFERENT'}"
     )
+    for what, shares in measured("int8", {**shape, "turns": pairs}).items():
+        said = f"{statistics.median(shares):.2f} x the time of fp32 ({min(shares):.2f} to {max(shares):.2f})"
+        print(f"in 8-bit whole numbers a {what}: {said}")

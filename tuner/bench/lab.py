@@ -5,13 +5,17 @@ Measuring only; what is compared with what is said in the benches beside.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import subprocess
+import sys
 import sysconfig
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tuner.run.driver import Driver
 from tuner.run.hands.link import DataJob
@@ -218,3 +222,17 @@ def settle(spec: StudySpec, threads: int) -> None:
 def _rate(rows: list[Spent]) -> float:
     first, last = rows[0], rows[-1]
     return (last.tokens - first.tokens) / (last.seconds - first.seconds)
+
+
+def measured(name: str, job: Mapping[str, Any]) -> Any:
+    """What ``tuner.train.use.pace`` measures under that name, in a process of its own.
+
+    Raises:
+        TunerError: it fails.
+    """
+    command = [sys.executable, "-m", "tuner.train.use.pace", name, json.dumps(job)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or ["it said nothing"]
+        raise TunerError(f"bench: measuring ended with exit code {done.returncode}: {lines[-1]}")
+    return json.loads(done.stdout)

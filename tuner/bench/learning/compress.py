@@ -4,15 +4,12 @@ Studies of the platform by its own command, as a user runs them; nothing here kn
 
 from __future__ import annotations
 
-import json
 import statistics
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tuner.bench.lab import workplace
+from tuner.bench.lab import measured, workplace
 from tuner.bench.learning.descend import DISTIL, MILESTONES, mean, study
 from tuner.search.history import StudyRecord
 from tuner.spec.budget import Budget
@@ -20,9 +17,14 @@ from tuner.spec.budget import Budget
 WAYS: Mapping[str, Mapping[str, Any]] = {
     "nothing, trained on": {},
     "8 bits": {"compress": {"bits": 8}},
+    "8 bits, computed in": {"compress": {"bits": 8, "compute": "int8"}},
     "4 bits": {"compress": {"bits": 4}},
+    "4 bits, seen from the start": {"compress": {"bits": 4, "round_from": 0.0}},
     "half of the weights zero": {"compress": {"sparsity": 0.5}},
     "half zero, 8 bits": {"compress": {"sparsity": 0.5, "bits": 8}},
+    "8 bits seen first, then half zero": {
+        "compress": {"sparsity": 0.5, "prune_from": 0.3, "bits": 8, "round_from": 0.0}
+    },
     "half of heads and neurons": {"half": ("heads", "hidden"), "distil": DISTIL},
     "half of the layers, taught": {"half": ("depth",), "distil": DISTIL},
     "all halves, half zero, 8 bits": {
@@ -54,7 +56,7 @@ def compare_sizes(text: Path | None, depth: int, width: int, budgets: tuple[str,
         print(f"{depth} x {width}, {long} of {text or 'the standard library'}; {seeds} seeds", flush=True)
         print(f"{'':32} val_loss, against before; bytes; ms a token", flush=True)
         _tell("before", before, before)
-        parts: dict[str, StudyRecord] = {}
+        timed: dict[str, StudyRecord] = {}
         for name, way in WAYS.items():
             half = {size: max(1, sizes[size] // 2) for size in way.get("half", ())}
             if "heads" in half:
@@ -72,13 +74,13 @@ def compare_sizes(text: Path | None, depth: int, width: int, budgets: tuple[str,
                 settings=None if half else RATES,
             )
             _tell(name, told, before)
-            if half:
-                parts[name] = told
+            if half or "compute" in way.get("compress", {}):
+                timed[name] = told
         kept = before.spec["trial"]["data"]["tokenizer"]
         less = {**model, "heads": heads, "depth": max(1, depth // 2)}
         fresh = study("fresh", source, less, long, seeds, tokenizer=kept)
         _tell("fresh, of half the layers", fresh, before)
-        _pace({"before": before, **parts})
+        _pace({"before": before, **timed})
 
 
 TURNS = 15
@@ -89,11 +91,8 @@ def _pace(records: Mapping[str, StudyRecord]) -> None:
     figures above.
     """
     asked = {"folders": [str(record.trials[0].facts["checkpoint"]) for record in records.values()], "turns": TURNS}
-    done = subprocess.run(
-        [sys.executable, "-m", "tuner.train.use.pace", json.dumps(asked)], capture_output=True, text=True, check=True
-    )
     print(f"{'ms a token, measured in turns':32} median, of before (least to most of {TURNS} turns)", flush=True)
-    times: list[list[float]] = json.loads(done.stdout)
+    times: list[list[float]] = measured("folders", asked)
     for name, each in zip(records, times, strict=True):
         shares = sorted(one / base for one, base in zip(each, times[0], strict=True))
         print(

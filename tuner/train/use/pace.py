@@ -8,7 +8,7 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from tuner.spec.parts.model import ModelSpec
 from tuner.spec.parts.sampling import Sampling
 from tuner.train.model.classify import Classifier
 from tuner.train.model.gpt import GPT
+from tuner.train.model.slim.int8 import compute_in_int8
 from tuner.train.use.generate import generate
 
 VOCAB = 1024
@@ -74,6 +75,35 @@ def pace(depth: int, width: int, context: int, tokens: int, pairs: int, threads:
     return {"cached": rates[True][1:], "uncached": rates[False][1:], "equal": len(texts) == 1}
 
 
+def int8_pace(depth: int, width: int, context: int, turns: int, threads: int) -> dict[str, list[float]]:
+    """Milliseconds in 8-bit whole numbers for each in fp32, of the same model: ``token`` is one generated, ``text`` one
+    of ``context`` tokens that is read; one for each turn.
+    """
+    torch.set_num_threads(threads)
+    models = []
+    for in_int8 in (False, True):
+        torch.manual_seed(1)
+        gpt = GPT(ModelSpec(depth=depth, width=width, zero_init=False), VOCAB, context).eval().requires_grad_(False)
+        if in_int8:
+            compute_in_int8(gpt)
+        models.append(gpt)
+    text = torch.randint(0, VOCAB, (1, context))
+
+    def read(gpt: GPT) -> float:
+        with torch.inference_mode():
+            began = time.perf_counter()
+            gpt(text)
+            return time.perf_counter() - began
+
+    ratios: dict[str, list[float]] = {"token": [], "text": []}
+    for turn in range(turns + 1):
+        for name, measure in (("token", latency_ms), ("text", read)):
+            plain, whole = map(measure, models)
+            if turn:  # the first only warms up
+                ratios[name].append(whole / plain)
+    return ratios
+
+
 def paces(folders: Sequence[str], turns: int) -> list[list[float]]:
     """Milliseconds a generated token of the model in each checkpoint, measured in turns: (folders, ``turns``)."""
     from tuner.train.use.trained import built, read_record
@@ -92,9 +122,10 @@ def in_turns(models: Sequence[GPT], turns: int) -> list[list[float]]:
 
 
 def main() -> None:
-    """``python -m tuner.train.use.pace '{"depth": 4, ...}'``: the arguments of ``pace``, or of ``paces``, as JSON."""
-    asked = json.loads(sys.argv[1])
-    print(json.dumps(paces(**asked) if "folders" in asked else pace(**asked)))
+    """``python -m tuner.train.use.pace pace '{"depth": 4, ...}'``: one of these, and its arguments as JSON."""
+    measures: dict[str, Callable[..., Any]] = {"pace": pace, "int8": int8_pace, "folders": paces}
+    name, asked = sys.argv[1:]
+    print(json.dumps(measures[name](**json.loads(asked))))
 
 
 if __name__ == "__main__":
