@@ -228,7 +228,9 @@ def test_it_is_packaged_and_compared(ended: Any, models: dict[str, Ancestor], ta
     prove(package)
     seen = examine(folder, place.corpora, package, None)
     assert seen.gain == pytest.approx(0, abs=1e-6)
-    weighed = weigh(package, DataSpec.model_validate(data(table)), place.corpora)
+    (weighed,) = weigh([package], DataSpec.model_validate(data(table)), place.corpora, None)
+    assert weighed.test_loss == pytest.approx(seen.test_loss, rel=1e-5)
+    assert " -> " in " ".join(weighed.sample.split())
     assert weighed.metrics["val_loss"] == pytest.approx(seen.val_loss, rel=1e-5)
     assert weighed.metrics["val_error"] < 0.1
 

@@ -17,10 +17,11 @@ from test_fit import assert_resumes, train
 
 from tuner.spec.errors import DataError
 from tuner.spec.parts.model import CompressSpec, ModelSpec
+from tuner.spec.trial import TrialSpec
 from tuner.train import checkpoint
 from tuner.train.model.gpt import GPT
 from tuner.train.model.shape import shape
-from tuner.train.model.slim.bits import GROUP, SCALE, pack, unpack
+from tuner.train.model.slim.bits import GROUP, SCALE, pack, rounded, scaled, unpack
 from tuner.train.model.slim.part import part_of
 from tuner.train.model.slim.prune import STAGES, Pruning, share, sparsity
 from tuner.train.model.slim.rounding import Rounding
@@ -264,6 +265,21 @@ def test_heads_that_share_keys_are_taken_whole() -> None:
 def test_what_cannot_be_is_said_before_training(spec: Any, changes: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         spec(**changes)
+
+
+def test_a_trial_of_before_its_parts_is_the_trial_it_was(spec: Any) -> None:
+    told = spec(compress={"bits": 8}).as_data()
+    assert told["compress"] == {"sparsity": 0.0, "ramp": 0.5, "bits": 8}
+    assert TrialSpec.model_validate(told) == spec(compress={"bits": 8})
+
+
+def test_where_the_file_keeps_32_bits_an_embedding_is_exact() -> None:
+    gpt = GPT(ModelSpec.model_validate({**MODEL, "zero_init": False, "head": "tied"}), 30, 8)
+    before = gpt.tokens.weight.detach().clone()
+    with Rounding(gpt, CompressSpec(compute="int8", round_from=0)).seen(0.0):
+        assert torch.equal(gpt.tokens.weight, before)
+        up = gpt.blocks[0].mlp.up.weight.detach()
+        assert torch.allclose(scaled(*rounded(up, 8)), up, atol=1e-7)
 
 
 def test_a_trial_without_it_is_the_trial_it_was(spec: Any) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from tuner.run.folder import CHECKPOINTS, checkpoints_folder, trial_folder
@@ -102,7 +103,7 @@ def _spare(study: Path, record: StudyRecord, keep: int, bare: set[int]) -> list[
     needed = [number for number in shippable(record) if IMPORTED not in record.find(number).facts]
     needed = needed or [trial.number for trial in own[:1]]
     best = [trial.number for trial in own if trial.number not in needed][: max(0, keep - len(needed))]
-    front = [number for number in record.front() if IMPORTED not in record.find(number).facts]
+    front = replace(record, trials=tuple(own)).front()
     others = list(dict.fromkeys(number for number in [*best, *front] if number not in needed))
     kept = alive | {*needed, *others} | bare
     for number in [trial.number for trial in record.trials if trial.number not in kept]:

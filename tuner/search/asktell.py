@@ -320,7 +320,7 @@ class Search:
         value = measurement.metrics[self.spec.study.metric]
         if not again:
             self._storage.set_trial_intermediate_value(trial._trial_id, milestone, value)
-        kept = {} if again else {key: value for key, value in measurement.metrics.items() if key in KEPT}
+        kept = {key: value for key, value in measurement.metrics.items() if key in KEPT}
         self._note(trial, {**asdict(measurement.spent), **kept})
         self._study.set_user_attr("seconds", self.seconds)
         return trial.user_attrs.get("stopped_at") == milestone if again else self._judge(number, milestone)

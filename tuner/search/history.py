@@ -104,11 +104,11 @@ class StudyRecord:
         """Complete and pruned trials, best first; a pruned trial never outranks a finished one."""
         return sorted((t for t in self.trials if t.state in ("complete", "pruned") and t.last), key=lambda t: t.order)
 
-    def front(self) -> list[int]:
-        """The complete trials that no other beats in loss and in what ``study.against`` names at once, the cheapest
-        first, equals all; none where the study weighs the loss alone.
+    def front(self, cost: str | None = None) -> list[int]:
+        """The complete trials that no other beats in loss and ``cost`` at once, the cheapest first, equals all. With
+        no cost given it is the one that ``study.against`` names; where that names none there is no front.
         """
-        cost = self.spec["study"].get("against")
+        cost = cost or self.spec["study"].get("against")
         priced = [
             (float(price), trial.value, trial.number)
             for trial in self.trials

@@ -21,6 +21,9 @@ _LATER = (
     "task",
     "classify",
     "init",
+    "compress.prune_from",
+    "compress.round_from",
+    "compress.compute",
     "compress",
     "early_stop",
     "model.head_width",
@@ -37,7 +40,9 @@ _LATER = (
     "data.overlap",
     "data.augment",
 )
-"""Fields that the first trials had not: at their default they are not written, so that those are the same trials."""
+"""Fields that the first trials had not, parts before their whole: at their default they are not written, so that those
+are the same trials.
+"""
 
 
 class TrialSpec(Frozen):

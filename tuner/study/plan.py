@@ -113,7 +113,8 @@ def make_plan(spec: StudySpec, runs: Path, devices: list[str], cluster: str | No
     parameters = [c.shape.parameters for c in costs]
     limit = limit_of(spec.study.memory, slots, bool(devices), each) if cluster is None else remote_limit(spec)
     least = [_least(trial, vocab) for trial in trials]
-    keep = sorted((c.disk for c in costs), reverse=True)[: spec.study.keep + slots]
+    kept = spec.study.keep if spec.study.against is None else spec.study.trials  # all of them may be on the front
+    keep = sorted((c.disk for c in costs), reverse=True)[: kept + slots]
     return Plan(
         trial=spec.trial,
         vocab=vocab,

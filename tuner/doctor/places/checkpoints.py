@@ -8,6 +8,7 @@ import contextlib
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from tuner.analysis.words import size
@@ -112,7 +113,10 @@ def kept(case: Case, certainly: bool = False) -> set[int]:
             if held(trial_folder(case.folder, trial.number)):
                 hold(folder.parent)
         disk = 0 if certainly and settings.disk is not None else settings.disk
-        retain_best(shadow, case.record, settings.keep, disk)
+        record = case.record
+        if certainly:  # another rule let a front's go, and one may be set that was not
+            record = replace(record, spec={**record.spec, "study": {**record.spec["study"], "against": None}})
+        retain_best(shadow, record, settings.keep, disk)
         return {trial.number for trial in own(case) if checkpoints_folder(shadow, trial.number).is_dir()}
 
 

@@ -104,12 +104,14 @@ class ForecastPruner(BasePruner):
 
     def _size(self, point: Point) -> tuple[float, ...]:
         """What a rival has to have no more of."""
+        said = self._spec.trial.compress
         match self._spec.study.against:
             case None:
                 return (0.0,)
-            case "latency_ms":  # surely no slower: neither deeper nor wider
-                return shape(self._spec, point)
+            case "latency_ms":  # surely no slower: neither deeper nor wider nor larger, and computed likewise
+                whole = point.get("compress.compute", said.compute) == "int8"
+                return (*shape(self._spec, point), cost(self._spec, point), float(whole), float(not whole))
             case "bytes":
-                bits = point.get("compress.bits", self._spec.trial.compress.bits)
-                return (cost(self._spec, point) * int(bits or 32),)
+                bits, zeros = (point.get(f"compress.{name}", getattr(said, name)) for name in ("bits", "sparsity"))
+                return (cost(self._spec, point) * int(bits or 32), 1 - float(zeros or 0))
         return (cost(self._spec, point),)

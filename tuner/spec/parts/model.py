@@ -124,10 +124,13 @@ class CompressSpec(Frozen):
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if not self.sparsity and self.prune_from:
-            raise ValueError(f"prune_from is {self.prune_from:g} and sparsity 0, so no zeros come; set sparsity")
+            raise ValueError(
+                f"prune_from is {self.prune_from:g} and sparsity 0, so no zeros come; set sparsity above 0"
+            )
         if self.round_from < 1 and self.numbers == 32:
             raise ValueError(
-                f"round_from is {self.round_from:g}, and with bits 32 and compute fp32 nothing is rounded; set bits"
+                f"round_from is {self.round_from:g}, and with bits 32 and compute fp32 nothing is rounded; "
+                "set bits (to one of those searched, where they are)"
             )
         return self
 

@@ -15,8 +15,6 @@ from rich.table import Table
 from rich.text import Text
 
 from tuner.analysis import words
-from tuner.analysis.study.frame import frame
-from tuner.analysis.trials.pareto import pareto
 from tuner.run.hands.link import WeighJob
 from tuner.run.hands.once import call
 from tuner.search.history import StudyRecord, read_study
@@ -31,8 +29,8 @@ from tuner.study.command import RUNS, run_study
 from tuner.study.compress.space import compress_yaml
 from tuner.study.prepare import ancestry
 
-SHOWN = 200
-"""Characters of what a model has written."""
+SHOWN = 400
+"""Characters of what a model has written, or of a text and what it took that for."""
 
 
 def compress(model: str, file: Path | None, overrides: list[str], storage: str | None, dry_run: bool) -> int:
@@ -82,27 +80,34 @@ def _require_classifier(spec: StudySpec, storage: str | None) -> None:
 
 
 def print_compressed(console: Console, record: StudyRecord, spec: StudySpec) -> None:
-    """The model as it was, and the trials that are beaten by none in loss and bytes at once: all measured here, one
-    after the other, by what their files hold.
+    """The model as it was, and the trials that are beaten by none in loss and in what the study weighs, or bytes: all
+    measured here, one after the other, by what their files hold.
+
+    Raises:
+        TunerError: the model as it was cannot be measured.
     """
     trial = TrialSpec.model_validate(record.spec["trial"])
-    found = pareto(frame(record), "bytes")
-    front = [record.find(int(number)) for number in found[found["on_front"]]["number"]]
     folders = {"before": Path(trial.init.folder or "")}
-    folders |= {f"trial {one.number}": Path(str(one.facts.get("checkpoint"))) for one in front}
-    gone = [name for name, folder in folders.items() if not folder.is_dir()]
+    for number in record.front(spec.study.against or "bytes"):
+        folders[f"trial {number}"] = Path(str(record.find(number).facts.get("checkpoint")))
+    gone = [name for name, folder in folders.items() if name != "before" and not folder.is_dir()]
     here = {name: folder for name, folder in folders.items() if name not in gone}
     answer = call(WeighJob(tuple(here.values()), trial.data, RUNS / ".corpora", spec.promotion.test_tokens))
     if isinstance(answer, TunerError):
         raise answer
-    weighed: dict[str, Weighed] = dict(zip(here, cast(tuple[Weighed, ...], answer), strict=True))
+    answers = dict(zip(here, cast(tuple[Weighed | TunerError, ...], answer), strict=True))
+    if isinstance(before := answers["before"], TunerError):
+        raise before
+    weighed = {name: one for name, one in answers.items() if isinstance(one, Weighed)}
     console.print(table_of(record.metric, weighed))
-    for name, one in weighed.items():
-        if one.sample:
-            console.print(Text(f"{name}: {' '.join(words.printable(one.sample).split())[:SHOWN]}"), soft_wrap=True)
+    for name, one in answers.items():
+        said = str(one) if isinstance(one, TunerError) else one.sample
+        if said:
+            console.print(Text(f"{name}: {' '.join(words.printable(said).split())[:SHOWN]}"), soft_wrap=True)
     if gone:
         console.print(Text(f"without a checkpoint, so not measured: {', '.join(gone)}"))
-    console.print(Text(f"promote one of them as any other: tuner promote {record.name} TRIAL"))
+    if len(weighed) > 1:
+        console.print(Text(f"promote one of them as any other: tuner promote {record.name} TRIAL"))
 
 
 def table_of(metric: str, weighed: Mapping[str, Weighed]) -> Table:

@@ -119,6 +119,7 @@ def shape_on(kind: str, spec: TrialSpec, vocab: int, parts: int) -> dict[str, ob
     return {
         **adapted,
         **({} if spec.task == "generate" else {"task": spec.task}),
+        **({"rounds": True} if spec.compress.round_from < 1 else {}),
         "device": kind,
         "model": spec.as_data()["model"],
         "vocab": vocab,

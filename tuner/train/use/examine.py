@@ -8,7 +8,6 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -86,32 +85,43 @@ def examine(checkpoint: Path, corpora: Path, champion: Path | None, test_tokens:
     return told.evidence()
 
 
-def weigh(folders: Sequence[Path], data: DataSpec, corpora: Path, test_tokens: int | None) -> tuple[Weighed, ...]:
+def weigh(
+    folders: Sequence[Path], data: DataSpec, corpora: Path, test_tokens: int | None
+) -> tuple[Weighed | TunerError, ...]:
     """How good the model in each of ``folders`` is on the validation part of ``data`` and on ``test_tokens`` of its
-    test part (None: all), how small, and how fast: that is measured in turns.
+    test part (None: all), how small, and how fast: that is measured in turns; of one that does not load why.
 
     Raises:
-        CheckpointError, DataError: one does not load, or the text is not there.
+        DataError: the text is not there.
     """
-    models, corpus = [load_any(folder, corpora) for folder in folders], open_corpus(data, corpora)
-    times = [statistics.median(turns) for turns in in_turns([one.gpt for one in models], TURNS)]
+    corpus = open_corpus(data, corpora)
+    models, failed = dict[Path, Trained](), dict[Path, TunerError]()
+    for folder in folders:
+        try:
+            models[folder] = load_any(folder, corpora)
+        except TunerError as error:
+            failed[folder] = error
+    times = dict(zip(models, in_turns([one.gpt for one in models.values()], TURNS), strict=True))
     return tuple(
-        replace(_weighed(folder, trained, data, corpus, test_tokens), latency_ms=taken)
-        for folder, trained, taken in zip(folders, models, times, strict=True)
+        failed.get(folder) or _weighed(folder, models[folder], times[folder], corpus, (data.val_tokens, test_tokens))
+        for folder in folders
     )
 
 
-def _weighed(folder: Path, trained: Trained, data: DataSpec, corpus: Corpus, test_tokens: int | None) -> Weighed:
-    tested = bool(corpus.info.documents[2]) if trained.classes else len(corpus.tokens("test")) > data.context
+def _weighed(
+    folder: Path, trained: Trained, times: Sequence[float], corpus: Corpus, limits: tuple[int | None, int | None]
+) -> Weighed:
+    context = trained.spec.data.context
+    tested = bool(corpus.info.documents[2]) if trained.classes else len(corpus.tokens("test")) > context
     labelled = _labelled(trained, corpus)[0] if trained.classes and tested else ""
     weights = read_weights(folder / WEIGHTS)
     return Weighed(
-        _metrics(trained, corpus, data.val_tokens),
+        _metrics(trained, corpus, limits[0]),
         (folder / WEIGHTS).stat().st_size,
         _count(weights),
-        math.nan,
+        statistics.median(times),
         sparsity(weights),
-        _mean(trained, corpus, "test", test_tokens) if tested else None,
+        _mean(trained, corpus, "test", limits[1]) if tested else None,
         labelled if trained.classes else trained.generate("", SAMPLES[0]),
     )
 

@@ -115,7 +115,8 @@ def read_gpt2(folder: Path, into: Path) -> None:
 
 
 def write_gpt2(folder: Path, into: Path) -> None:
-    """Write the plain model folder ``folder`` as the folder ``into`` that ``transformers`` loads, with equal logits.
+    """Write the plain model folder ``folder`` as the folder ``into`` that ``transformers`` loads, with equal logits; a
+    model that computes in int8 does so in fp32 there.
 
     A tokenizer of bytes or characters has no such format; its own files go with it.
 

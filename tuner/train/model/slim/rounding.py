@@ -14,12 +14,16 @@ from tuner.train.model.slim.bits import bits_of, rounded, scaled
 
 
 class Rounding:
-    """The matrices of a GPT as ``spec`` will have them in the end."""
+    """The matrices of a GPT as ``spec`` will have them in the end. Where the file keeps 32 bits and products alone are
+    of 8, an embedding stays exact, also one that is the head too.
+    """
 
     def __init__(self, gpt: GPT, spec: CompressSpec) -> None:
         self._begins = spec.round_from
         self._matrices = [
-            (one, bits_of(name, one, spec.numbers)) for name, one in gpt.named_parameters() if one.ndim == 2
+            (one, bits_of(name, one, spec.numbers), one.detach().clone())
+            for name, one in gpt.named_parameters()
+            if one.ndim == 2 and (spec.bits < 32 or name.startswith(("blocks.", "head.")))
         ]
 
     @contextlib.contextmanager
@@ -30,11 +34,11 @@ class Rounding:
         if progress < self._begins:
             yield
             return
-        kept = [one.detach().clone() for one, _ in self._matrices]
-        for one, bits in self._matrices:
+        for one, bits, exact in self._matrices:
+            exact.copy_(one.detach())
             one.data.copy_(scaled(*rounded(one.detach(), bits)))
         try:
             yield
         finally:
-            for (one, _), value in zip(self._matrices, kept, strict=True):
-                one.data.copy_(value)
+            for one, _, exact in self._matrices:
+                one.data.copy_(exact)
