@@ -340,6 +340,35 @@ def test_the_pruner_ends_the_hopeless_and_lets_the_promising_go_on() -> None:
     assert not any(run(1.45))
 
 
+@pytest.mark.parametrize(
+    ("against", "dimension"),
+    [("latency_ms", "compress.compute: {choice: [fp32, int8]}"), ("bytes", "compress.sparsity: {choice: [0.0, 0.5]}")],
+)
+def test_what_is_quicker_or_smaller_need_not_beat_the_loss_of_what_is_not(against: str, dimension: str) -> None:
+    def ended(settings: list[str]) -> list[bool]:
+        """Of those that are quicker or smaller, and worse, which were ended early."""
+        text = (
+            f"name: s\nspace:\n  optim.lr: {{float: [1e-4, 1e-2]}}\n  {dimension}\nstudy: {{trials: 30, milestones: 4}}"
+        )
+        settings = [*settings, "study.sampler=random", "study.pruner=forecast"]
+        search, stopped = Search(parse(text, overrides=settings), open_storage(MEMORY_URL)), []
+        for _ in range(24):
+            trial = search.ask()
+            better = trial.point[dimension.split(":")[0]] in ("fp32", 0.0)
+            loss, ends = 1.5 if better else 3.0, [False]
+            for k in range(1, 5):
+                if not ends[-1]:
+                    row = Measurement(Spent(k, k, 1.0, 1.0), {"val_loss": loss + 1 / k}, k)
+                    ends.append(search.report(trial.number, row))
+            outcome = Outcome(State.PRUNED, "stopped") if ends[-1] else Outcome(State.COMPLETE)
+            search.tell(trial.number, outcome, None if ends[-1] else loss + 0.25)
+            stopped += [] if better else [ends[-1]]
+        return stopped
+
+    assert not any(ended([f"study.against={against}"]))
+    assert any(ended([]))
+
+
 def test_a_second_objective_keeps_the_front_growing_and_prunes_nothing_for_being_small() -> None:
     """Against parameters, small models are tried and let run; of loss alone the search leaves them."""
     smallest = {}

@@ -142,7 +142,7 @@ def test_a_measured_speed_makes_the_next_plan() -> None:
         (words.duration(3725), "1 h 2 min"),
         (
             words.point({"optim.lr": 0.01, "optim.muon.lr": 0.02, "batch": 8}),
-            "optim.lr 0.01  optim.muon.lr 0.02  batch 8",
+            "lr 0.01  muon.lr 0.02  batch 8",
         ),
     ],
 )

@@ -4,6 +4,8 @@ Text out only; full precision stays in JSON, downloads and the stores.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from tuner.spec.budget import Budget, Unit
 from tuner.spec.records import Value
 
@@ -26,10 +28,19 @@ def number(value: float) -> str:
 
 
 def point(values: dict[str, Value]) -> str:
-    """``lr 0.003  batch 16``: the last word of each path, the whole path where two would look alike."""
-    ends = [path.rsplit(".", 1)[-1] for path in values]
-    names = [end if ends.count(end) == 1 else path for path, end in zip(values, ends, strict=True)]
-    return "  ".join(f"{name} {setting(value)}" for name, value in zip(names, values.values(), strict=True))
+    """``lr 0.003  batch 16``: each path by its name."""
+    return "  ".join(f"{name} {setting(value)}" for name, value in zip(names(values), values.values(), strict=True))
+
+
+def names(paths: Iterable[str]) -> list[str]:
+    """The last word of each path; where two would look alike without ``optim.`` or ``model.`` alone, or whole."""
+    paths = list(paths)
+    ends = [path.rsplit(".", 1)[-1] for path in paths]
+    cut = [path.removeprefix("optim.").removeprefix("model.") for path in paths]
+    return [
+        end if ends.count(end) == 1 else short if cut.count(short) == 1 else path
+        for path, end, short in zip(paths, ends, cut, strict=True)
+    ]
 
 
 def count(value: float) -> str:

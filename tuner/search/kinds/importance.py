@@ -5,6 +5,7 @@ Judges what it is given; no store is read here.
 from __future__ import annotations
 
 import random
+import warnings
 from collections.abc import Container, Sequence
 from copy import deepcopy as deeply
 
@@ -40,7 +41,9 @@ def _shares(trials: Sequence[FrozenTrial], evaluator: optuna.importance.BaseImpo
         return {}
     study = optuna.create_study(storage=_Given(trials), direction="minimize")
     try:
-        shares = optuna.importance.get_param_importances(study, evaluator=evaluator)
+        with warnings.catch_warnings():  # that few trials make it inaccurate, in words of Optuna's own
+            warnings.simplefilter("ignore", UserWarning)
+            shares = optuna.importance.get_param_importances(study, evaluator=evaluator)
     except (ValueError, RuntimeError):
         return {}
     return {path: float(share) for path, share in shares.items()}

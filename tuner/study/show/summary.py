@@ -56,7 +56,7 @@ def _table(record: StudyRecord, trials: Sequence[TrialRecord], title: str) -> Ta
         "trial",
         "state",
         record.metric,
-        *(path.removeprefix("optim.").removeprefix("model.") for path in paths),
+        *words.names(paths),
     ):
         table.add_column(name, justify="left" if name == "state" else "right")
     for trial in trials:
