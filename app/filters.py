@@ -82,7 +82,7 @@ def _parameter(snapshot: Snapshot, path: str, name: str, asked: str) -> Filter |
         return None
     key = _key(snapshot, path)
     if not pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values) or values.nunique() <= 5:
-        options = sorted(values.unique())
+        options = sorted(values.unique(), key=lambda one: (isinstance(one, str), one))
         texts = [str(one) for one in options]
         wanted = [one for one in asked.split("|") if one in texts]
         picked = st.multiselect(name, texts, default=wanted, key=key, placeholder="any")

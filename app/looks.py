@@ -4,13 +4,13 @@ Words and marks only, and no streamlit: a report is made without a dashboard.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
-from tuner.analysis.words import loss
+from tuner.analysis.words import loss, names
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,6 @@ def number(value: Any) -> str:
     return loss(None if value is None or pd.isna(value) else float(value))
 
 
-def short_names(paths: Sequence[str]) -> dict[str, str]:
-    """Path -> its last word, the whole path where two would look alike."""
-    ends = [path.rsplit(".", 1)[-1] for path in paths]
-    return {path: end if ends.count(end) == 1 else path for path, end in zip(paths, ends, strict=True)}
+def short_names(paths: Sequence[str], taken: Collection[str] = ()) -> dict[str, str]:
+    """Path -> its name beside the others, and beside what is ``taken``."""
+    return dict(zip(paths, names(paths, taken), strict=True))

@@ -124,8 +124,8 @@ def _refresh(snapshot: Snapshot) -> float | None:
     states = set(snapshot.frame["state"]) if not snapshot.frame.empty else {"queued"}
     if states & set(QUIET):
         return LIVE_S
-    total = snapshot.record.spec["study"].get("trials") or 0
-    return IDLE_S if snapshot.finished < total else None
+    told = headline(snapshot.record, snapshot.frame, snapshot.noise)
+    return IDLE_S if told["spent"] < told["total"] else None
 
 
 def _live(name: str) -> None:
@@ -142,7 +142,7 @@ def _live(name: str) -> None:
     if told["best"] is not None:
         budget = budget_at(now.record, now.milestones)
         words.append(f"best **{number(told['best'])}** ±{now.band:.2g} @ {plain(budget)}")
-    words += [f":gray[{now.finished} of {told['total']} trials]", f":gray[read {ago(now.at)}]"]
+    words += [f":gray[{told['spent']} of {told['total']} trials]", f":gray[read {ago(now.at)}]"]
     st.markdown(" &nbsp; ".join(words), width="content", help=_band_words(now) if told["best"] is not None else None)
     new = max(0, now.finished - shown.finished)
     if new or len(now.frame) != len(shown.frame):
@@ -169,7 +169,8 @@ def _counts(snapshot: Snapshot) -> dict[str, int]:
 
 
 def _band_words(snapshot: Snapshot) -> str:
-    how = "assumed: this study has no repeats yet" if snapshot.noise.assumed else f"{snapshot.noise.repeats} repeats"
+    noise = snapshot.noise
+    how = "assumed: this study has no repeats yet" if noise.assumed else noise.basis
     return f"Two trials nearer than this differ by no more than their seeds do ({how})."
 
 

@@ -44,10 +44,10 @@ def standing(record: Any, frame: pd.DataFrame, noise: Noise) -> list[Told]:
         Told(
             "Expected on re-run",
             "–" if rerun is None else f"{number(rerun[0])}\u00a0–\u00a0{number(rerun[1])}",
-            "seed noise assumed" if noise.assumed else f"noise from {noise.repeats} repeats",
+            noise.basis,
             "The best of many is partly luck. Run again with another seed, it lands here in 95 of 100 cases.",
         ),
-        Told("Spent", f"{ended} of {told['total']}", spent, "Finished trials of the study's total."),
+        Told("Spent", f"{told['spent']} of {told['total']}", spent, "Finished trials of the study's total."),
         Told(
             "Gain, last 20 %",
             "–" if gain is None else number(gain) if gain else "none",

@@ -22,5 +22,5 @@ def test_both_ways_of_generating_are_compared(capsys: pytest.CaptureFixture[str]
 
 
 def test_a_shape_that_cannot_be_is_a_sentence() -> None:
-    with pytest.raises(TunerError, match="bench: generating ended with exit code 1"):
+    with pytest.raises(TunerError, match="bench: measuring ended with exit code 1"):
         compare_generation(pairs=1, depth=1, width=-4, context=16, tokens=20)

@@ -66,7 +66,7 @@ class Reading:
 
     @property
     def noise_words(self) -> str:
-        return "assumed seed noise" if self.noise.assumed else f"seed noise from {self.noise.repeats} repeats"
+        return self.noise.basis
 
 
 def read(url: str, name: str, runs: Path) -> Reading:

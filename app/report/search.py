@@ -16,7 +16,7 @@ from tuner.analysis.study.edges import edges, narrowed
 from tuner.analysis.study.frame import budget_at, paths
 from tuner.analysis.study.importance import ENOUGH, signs, way
 from tuner.analysis.study.progress import advice, best_so_far, funnel
-from tuner.analysis.study.ranking import leaderboard
+from tuner.analysis.study.ranking import by_path, leaderboard
 from tuner.analysis.trials.sampling import board_left_out, history_left_out
 
 SLICES = 9
@@ -171,10 +171,9 @@ def _next(reading: Reading) -> Html:
 
 
 def _slices(reading: Reading, order: list[str]) -> Html:
-    board = leaderboard(reading.frame, None, reading.noise)
+    board = by_path(leaderboard(reading.frame, None, reading.noise))
     if board.empty:
         return tag("p", "No trial is complete yet; a pruned one has no loss at the full budget.")
-    board = board.assign(value=board["value_at"]).rename(columns=lambda name: str(name).removeprefix("point."))
     shown, metric = order[:SLICES], reading.record.metric
     space = reading.record.spec["space"]
     logs = {path: bool(space.get(path, {}).get("log")) for path in shown}

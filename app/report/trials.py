@@ -18,12 +18,12 @@ from tuner.analysis import words
 from tuner.analysis.study.failures import FAILED, causes, region
 from tuner.analysis.study.frame import budget_at, paths
 from tuner.analysis.study.ranking import hidden, leaderboard
+from tuner.analysis.table import trained_as
 from tuner.analysis.trials.confusion import confusion
 from tuner.analysis.trials.curves import samples
 from tuner.analysis.trials.pareto import COSTS, SAID, Cost, bargain, pareto, unweighed
 from tuner.analysis.trials.sampling import front_left_out
 from tuner.spec.errors import TunerError
-from tuner.spec.study import StudySpec
 
 BEST = 20
 """Trials of the leaderboard that are listed."""
@@ -59,7 +59,8 @@ def board(reading: Reading) -> Html:
 def _ranks(reading: Reading, ranked: pd.DataFrame) -> Html:
     shown, metric = ranked.head(BEST), reading.record.metric
     searched = paths(reading.frame)
-    names = short_names(searched)
+    own = ("rank", "trial", metric, "gap", "parameters", "tokens", "time")
+    names = short_names(searched, own)
     sizes = ranked.groupby("tie")["number"].count()
     rows = [
         [
@@ -73,7 +74,7 @@ def _ranks(reading: Reading, ranked: pd.DataFrame) -> Html:
         ]
         for row in shown.to_dict("records")
     ]
-    head = ["rank", "trial", metric, "gap", *(names[path] for path in searched), "parameters", "tokens", "time"]
+    head = [*own[:4], *(names[path] for path in searched), *own[4:]]
     groups = shown["tie"].ne(shown["tie"].shift())
     begins = [place for place, new in enumerate(groups) if new and place]
     return table("= is a tie: seeds alone differ as much. The gap is to the best.", head, rows, first=begins)
@@ -167,7 +168,7 @@ def _settings(reading: Reading, trial: Any) -> Html:
     point = yaml.safe_dump(dict(trial.point), sort_keys=False) if trial.point else "# nothing: no space"
     chosen = [tag("p", "What the search chose:", class_="meta"), code(point, "What the search chose, as YAML")]
     try:
-        whole = StudySpec.stored(reading.record.spec).resolve(trial.point).as_data()
+        whole = trained_as(reading.record, trial).as_data()
     except (TunerError, ValueError) as error:
         said = f"The whole trial cannot be resolved by this version of tuner: {str(error).splitlines()[0]}"
         return many([*chosen, tag("p", said)])

@@ -17,7 +17,7 @@ from app.parts import data_behind, note, number, picture, plain, short_names
 from app.source import Snapshot
 from tuner.analysis.study.edges import NEEDED, edges, narrowed
 from tuner.analysis.study.importance import ENOUGH, disagree, signs, way
-from tuner.analysis.study.ranking import leaderboard
+from tuner.analysis.study.ranking import by_path, leaderboard
 from tuner.analysis.trials.sampling import board_left_out
 from tuner.spec.dimensions.fields import write_point
 from tuner.spec.errors import TunerError
@@ -141,8 +141,7 @@ def _logs(snapshot: Snapshot) -> dict[str, bool]:
 
 def _board(snapshot: Snapshot) -> pd.DataFrame:
     """Complete trials; pruned ones have no value at the full budget and would mislead here."""
-    board = leaderboard(snapshot.frame, None, snapshot.noise)
-    return board.assign(value=board["value_at"]).rename(columns=lambda name: str(name).removeprefix("point."))
+    return by_path(leaderboard(snapshot.frame, None, snapshot.noise))
 
 
 def _slices(snapshot: Snapshot, order: list[str]) -> None:

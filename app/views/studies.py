@@ -61,7 +61,6 @@ def _latest(snapshot: Snapshot) -> float:
 
 def _card(snapshot: Snapshot) -> None:
     told = headline(snapshot.record, snapshot.frame, snapshot.noise)
-    spec = snapshot.record.spec
     with st.container(border=True, height="stretch"):
         st.page_link(
             OVERVIEW,
@@ -88,10 +87,9 @@ def _card(snapshot: Snapshot) -> None:
         with activity:
             st.caption("Last activity")
             st.markdown(ago(told["last_activity"]))
-        total = int(spec["study"].get("trials") or 0)
-        if total:
-            share = min(1.0, snapshot.finished / total)
-            st.progress(share, text=f":gray[{snapshot.finished} of {total} trials finished]")
+        if total := told["total"]:
+            share = min(1.0, told["spent"] / total)
+            st.progress(share, text=f":gray[{told['spent']} of {total} trials finished]")
 
 
 def _rest(snapshots: list[Snapshot]) -> None:

@@ -19,12 +19,12 @@ from app.parts import ago, cards, data_behind, look, note, number, picture, plai
 from app.source import Snapshot
 from tuner.analysis.study.frame import budget_at
 from tuner.analysis.study.live import headline
+from tuner.analysis.table import trained_as
 from tuner.analysis.trials.confusion import Confusion, confusion
 from tuner.analysis.trials.curves import samples
 from tuner.analysis.words import count, duration
 from tuner.spec.dimensions.fields import write_point
 from tuner.spec.errors import TunerError
-from tuner.spec.study import StudySpec
 
 FIELDS = 25
 """Classes that a picture has room for; the table below it has all."""
@@ -133,7 +133,11 @@ def _story(snapshot: Snapshot, trial: Any, row: Any) -> None:
         place = f"{number(gap)} behind the best" + (", a tie" if gap <= snapshot.band else "")
     cards(
         [
-            (f"{snapshot.record.metric} @ {budget}", number(row["last"]), place),
+            (
+                f"{snapshot.record.metric} @ {budget}",
+                number(row["last"] if pd.isna(row["value"]) else row["value"]),
+                place,
+            ),
             ("Tokens", _si(row["tokens"]), f"{_si(row['steps'])} steps"),
             ("Training time", "–" if pd.isna(row["seconds"]) else duration(float(row["seconds"])), _speed(row)),
             ("Compute", _si(row["flops"], "FLOP"), f"precision {trial.facts.get('precision', 'unknown')}"),
@@ -195,7 +199,7 @@ def _config(snapshot: Snapshot, trial: Any) -> None:
     st.caption("What the search chose")
     st.code(yaml.safe_dump(point, sort_keys=False).strip() if point else "nothing: no space", language=None)
     try:
-        whole = StudySpec.stored(snapshot.record.spec).resolve(trial.point).as_data()
+        whole = trained_as(snapshot.record, trial).as_data()
     except (TunerError, ValueError) as error:
         note(f"The whole trial cannot be resolved by this version of tuner: {str(error).splitlines()[0]}", "warning")
         return

@@ -61,19 +61,22 @@ def _verdict(found: pd.DataFrame, snapshot: Snapshot, milestone: int) -> None:
     """The answer in a sentence."""
     first = found.iloc[0]
     ties = int((found["tie"] == first["tie"]).sum())
-    basis = "assumed seed noise" if snapshot.noise.assumed else f"seed noise from {snapshot.noise.repeats} repeats"
     said = (
         f"Trial **{int(first['number'])}** leads alone with **{number(first['value_at'])}**"
         if ties == 1
         else f"**{ties} trials tie** for the lead, from **{number(first['value_at'])}** on"
     )
     budget = plain(budget_at(snapshot.record, milestone))
-    st.markdown(f"{said} at {budget}: differences under ±{snapshot.band:.2g} are no more than {basis}.")
+    st.markdown(f"{said} at {budget}: differences under ±{snapshot.band:.2g} are no more than {snapshot.noise.basis}.")
+
+
+_OWN = ("rank", "number", "state", "value", "gap", "parameters", "tokens", "seconds")
+"""Columns of the table itself, and what they are called."""
 
 
 def _table(found: pd.DataFrame, snapshot: Snapshot, milestone: int) -> None:
     paths = [name.removeprefix("point.") for name in found.columns if name.startswith("point.")]
-    names = short_names(paths)
+    names = short_names(paths, _OWN)
     sizes = found.groupby("tie")["number"].transform("count")
     ranks = [f"{tie}" if size == 1 else f"{tie} =" for tie, size in zip(found["tie"], sizes, strict=True)]
     shown = pd.DataFrame(

@@ -24,7 +24,7 @@ def mirrored(folder: Path) -> StudyRecord:
     assert tracker.close(30) == 0
     runs = tracker.runs()
     trials = [_trial(number, 2.0 + number, runs[number]) for number in (0, 1)]
-    return StudyRecord("seen", {"study": {"metric": "val_loss"}}, tuple(trials))
+    return StudyRecord("seen", {"trial": {}, "study": {"metric": "val_loss"}}, tuple(trials))
 
 
 def _trial(number: int, value: float, run: str) -> TrialRecord:
@@ -60,3 +60,11 @@ def test_a_run_names_its_page_in_the_dashboard(tmp_path: Path) -> None:
     assert tags["tuner.dashboard"] == "http://127.0.0.1:8501/trial?study=seen&trial=1"
     assert run_link(URI, run) == f"http://127.0.0.1:5000/#/runs/{run}"
     assert run_link("https://mlflow.example/", run) == f"https://mlflow.example/#/runs/{run}"
+
+
+def test_a_trial_that_stopped_early_ended_at_its_lowest_and_its_run_at_its_last(tmp_path: Path) -> None:
+    record = mirrored(tmp_path)
+    trials = tuple(replace(trial, value=float(trial.value or 0) - 0.1) for trial in record.trials)
+    early = replace(record, spec={**record.spec, "trial": {"early_stop": 3}}, trials=trials)
+    assert disagreements(early, URI) == []
+    assert len(disagreements(replace(record, trials=trials), URI)) == 2

@@ -16,3 +16,4 @@ def test_a_path_is_called_by_its_last_word_where_that_tells_it_apart() -> None:
     assert names(["optim.lr", "compress.bits", "batch"]) == ["lr", "bits", "batch"]
     assert names(["optim.lr", "optim.muon.lr", "model.depth"]) == ["lr", "muon.lr", "depth"]
     assert names(["optim.x", "model.x", "data.x"]) == ["optim.x", "model.x", "data.x"]
+    assert names(["init.lora.rank", "optim.lr"], taken=("rank",)) == ["init.lora.rank", "lr"]

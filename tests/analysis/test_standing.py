@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from tuner.analysis.study.frame import frame
 from tuner.analysis.study.live import headline
 from tuner.analysis.study.noise import Noise, expected_on_rerun, study_noise, tie_band
 from tuner.analysis.study.progress import advice, best_so_far, funnel, gain_recent, stale
-from tuner.analysis.study.ranking import hidden, leaderboard
+from tuner.analysis.study.ranking import by_path, hidden, leaderboard
 
 SMALL = Noise(0.01, 4, assumed=False)
 BAND = 1.96 * math.sqrt(2) * 0.01
@@ -170,3 +171,19 @@ def test_the_best_of_many_falls_back_further() -> None:
     assert high - low == pytest.approx(2 * 0.0196)
     assert low > (expected_on_rerun(few, SMALL) or (9, 9))[0]
     assert (low + high) / 2 == pytest.approx(2 + 0.0225, abs=0.0005)  # the mean of the luckiest of 51: 2.25 deviations
+
+
+def test_noise_in_nats_is_no_noise_of_another_metric() -> None:
+    record = study(trial(0, 2.0), trial(1, 1.8, batch=4))
+    for metric, told in (("val_loss", Noise(0.02, 0, False, said=True)), ("val_bpb", Noise(0.009, 0, True))):
+        spec = {**record.spec, "study": {**record.spec["study"], "metric": metric}, "promotion": {"noise": 0.02}}
+        found = study_noise(replace(record, spec=spec))
+        assert found == replace(told, deviation=pytest.approx(told.deviation))
+    assert study_noise(replace(record, spec=spec)).basis == "assumed seed noise"
+    assert Noise(0.02, 0, False, said=True).basis == "seed noise as promotion.noise says"
+
+
+def test_a_searched_seed_is_a_path_beside_the_fact() -> None:
+    board = by_path(leaderboard(frame(study(trial(0, 2.0, seed=3), trial(1, 1.8, seed=2))), None, SMALL))
+    assert board.columns.is_unique
+    assert board[["number", "value", "seed"]].to_numpy().tolist() == [[1, 1.8, 2], [0, 2.0, 3]]

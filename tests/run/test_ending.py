@@ -197,3 +197,13 @@ def test_totals_hold_for_repeats_too(tmp_path: Path) -> None:
     driver.run()
     used = spent(driver.search.record(), {}).tokens
     assert 40_000_000 <= used < 42_000_000
+
+
+def test_hours_are_of_every_device(tmp_path: Path) -> None:
+    tokens = []
+    for devices in (1, 2):
+        over = {**FLAT, "trial.devices": devices, "trial.batch": 8, "study.totals": "{device_hours: 0.2}"}
+        driver = build(tmp_path / str(devices), **over)
+        driver.run()
+        tokens.append(sum(float(trial.facts["tokens"] or 0) for trial in driver.search.record().trials))
+    assert tokens[1] < 0.75 * tokens[0]

@@ -14,7 +14,7 @@ from tuner.promotion.candidate import choose, nominate
 from tuner.run.driver import Ending
 from tuner.run.hands.landscape import SimulatedWorkers
 from tuner.search.history import StudyRecord, TrialRecord
-from tuner.search.repeats import REPEAT, standings, wanted, winner
+from tuner.search.repeats import REPEAT, seed_of, standings, wanted, winner
 from tuner.search.store.address import MEMORY_URL
 from tuner.search.store.storage import open_storage
 from tuner.spec.errors import SpecError
@@ -47,6 +47,38 @@ def test_the_best_settings_run_again_with_other_seeds_and_the_whole_budget(tmp_p
     assert driver.search.spent == 10
     assert not driver.search.left
     assert len(nominate(record, choose(record, None)).values) == 3
+
+
+def test_a_repeat_is_promoted_as_the_trial_it_was(tmp_path: Path) -> None:
+    """With its own seed; and by what is nobody's choice: neither its own value nor the one that it was repeated for."""
+    driver = build(tmp_path, hands=SimulatedWorkers(2), **AGAIN)
+    driver.run()
+    record = driver.search.record()
+    for trial in record.trials:
+        if REPEAT in trial.facts:
+            candidate, like = nominate(record, trial), record.find(int(str(trial.facts[REPEAT])))
+            assert candidate.spec["seed"] == trial.facts["seed"]
+            others = {one for one in candidate.values if one not in (str(trial.facts["seed"]), seed_of(record, like))}
+            assert candidate.others is not None
+            assert set(candidate.others) == others
+            assert len(others) == 1
+            assert len(nominate(record, like).others or {}) == 2
+
+
+def test_a_repeat_that_a_total_cut_short_runs_again(tmp_path: Path) -> None:
+    storage, over = open_storage(MEMORY_URL), {"study.trials": 8, "study.pruner": "none"}
+    build(tmp_path, storage, SimulatedWorkers(2), **over).run()
+    over["study.repeats"] = "{top: 3, seeds: 3}"
+    short = build(tmp_path, storage, SimulatedWorkers(2), **over)
+    spent = sum(float(trial.facts["tokens"] or 0) for trial in short.search.record().trials)
+    short = build(tmp_path, storage, SimulatedWorkers(2), **over, **{"study.totals": f"{{tokens: {spent * 1.3:.0f}}}"})
+    short.run()
+    cut = [trial for trial in short.search.record().trials if REPEAT in trial.facts and trial.state == "pruned"]
+    assert cut
+    whole = build(tmp_path, storage, SimulatedWorkers(2), **over)
+    assert whole.run() is Ending.COMPLETE
+    again = [trial for trial in whole.search.record().trials if REPEAT in trial.facts and trial.state == "complete"]
+    assert len(again) == 6
 
 
 def test_repeats_of_a_study_that_searches_the_seed_come_to_an_end(tmp_path: Path) -> None:

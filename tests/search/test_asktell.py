@@ -166,6 +166,14 @@ def test_a_grid_has_every_active_combination_once() -> None:
     assert len({tuple(sorted(point.items())) for point in points}) == len(points)
 
 
+def test_a_grid_has_no_point_that_cannot_be() -> None:
+    space = "  model.depth: {choice: [8, 6, 4, 2]}\n  batch: {choice: [8, 16]}\n"
+    spec = parse(f"name: g\nspace:\n{space}forbid: [model.depth * batch > 64]\nstudy: {{sampler: grid}}")
+    assert {(point["model.depth"], point["batch"]) for point in grid_points(spec)} == {
+        (8, 8), (6, 8), (4, 8), (4, 16), (2, 8), (2, 16)
+    }  # fmt: skip
+
+
 def test_a_full_disk_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     import sqlalchemy
 

@@ -340,6 +340,18 @@ def test_the_pruner_ends_the_hopeless_and_lets_the_promising_go_on() -> None:
     assert not any(run(1.45))
 
 
+def test_what_stops_early_is_compared_by_its_lowest() -> None:
+    """Each learns by heart after its third milestone, and the next is better than all before."""
+    search = Search(parse(SPACES[1], overrides=["study.milestones=6", "trial.early_stop=3"]), open_storage(MEMORY_URL))
+    for attempt in range(12):
+        trial = search.ask()
+        lowest = 1.8 - 0.02 * attempt
+        for k, above in enumerate((0.4, 0.2, 0.0, 0.3, 0.6, 0.9), 1):
+            row = Measurement(Spent(k, k, 1.0, 1.0), {"val_loss": lowest + above}, k)
+            assert not search.report(trial.number, row), f"trial {attempt} at milestone {k}"
+        search.tell(trial.number, Outcome(State.COMPLETE), lowest)
+
+
 @pytest.mark.parametrize(
     ("against", "dimension"),
     [("latency_ms", "compress.compute: {choice: [fp32, int8]}"), ("bytes", "compress.sparsity: {choice: [0.0, 0.5]}")],

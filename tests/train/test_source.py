@@ -249,3 +249,29 @@ except DataError as error:
     assert int(size) == 21 * 100_000
     assert re.search(r"cannot read the data set nobody/nothing: \w+: .*check name.*the network", message)
     assert sum(path.stat().st_size for path in home.rglob("*") if path.is_file()) < 100_000
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "fields"),
+    [("label,text\npos,Hello, world\n", 2, 3), ("text\nfine\nhello, world\n", 3, 2), ("text,x\na,b,\n\nc,d,e\n", 4, 3)],
+)
+def test_a_comma_without_quotes_cuts_no_text_off(tmp_path: Path, text: str, line: int, fields: int) -> None:
+    (tmp_path / "rows.csv").write_text(text)
+    with pytest.raises(DataError, match=rf"rows\.csv has {fields} fields in line {line}, and .* needs \"quotes\""):
+        texts(open_source(spec("csv", tmp_path / "rows.csv", column="text")))
+
+
+def test_a_cell_is_what_it_says_and_never_how_python_shows_it(tmp_path: Path) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    def read(values: list[Any]) -> list[str]:
+        pyarrow.parquet.write_table(pyarrow.table({"text": values}), tmp_path / "rows.parquet")
+        return texts(open_source(spec("parquet", tmp_path / "rows.parquet", column="text")))
+
+    assert read(["caf\u00e9".encode(), b"two"]) == ["caf\u00e9", "two"]
+    assert read([1.5, float("nan"), None]) == ["1.5"]
+    with pytest.raises(DataError, match=r"'text' of .* is not UTF-8 in row 2 at byte 1"):
+        read([b"fine", b"a\xff"])
+    with pytest.raises(DataError, match="has several values in row 1; expected one text"):
+        read([["x", "y"]])

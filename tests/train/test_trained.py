@@ -295,3 +295,15 @@ def test_use_loads_neither_lightning_nor_mlflow_nor_optuna(package: Path) -> Non
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split("LOADED")[1].split())
     assert not loaded & {"lightning", "mlflow", "optuna", "datasets", "pandas", "sqlalchemy"}
+
+
+def test_a_packaged_model_loads_with_what_its_requirements_name() -> None:
+    """The rest of the platform's packages may be absent where it is served."""
+    from tuner.promotion.package.folder import REQUIREMENTS
+
+    absent = ["psutil", "lightning", "optuna", "datasets", "datasketch", "streamlit", "fsspec.implementations", "rich"]
+    absent += ["typer", "scipy", "sklearn", "ray", "torchmetrics", "psycopg"]
+    assert not {name.split(">")[0] for name in REQUIREMENTS} & set(absent)
+    script = f"import sys\nsys.modules.update(dict.fromkeys({absent}))\nimport tuner.train.use.trained"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

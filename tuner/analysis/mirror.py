@@ -15,6 +15,7 @@ from tuner.tracking.store import location
 LOCAL = "http://127.0.0.1:5000"
 """Where `mlflow ui` listens when it is started without an address."""
 
+EARLY = "early_stop"
 _NEAR = 1e-9
 
 
@@ -74,7 +75,10 @@ def _doubled(number: int, chosen: Run, runs: list[Run]) -> list[str]:
 
 
 def _differences(record: StudyRecord, trial: TrialRecord, run: Run) -> list[str]:
-    number, value, theirs = trial.number, trial.value, run.metrics.get(record.metric)
+    number, theirs = trial.number, run.metrics.get(record.metric)
+    value = trial.value
+    if value is not None and trial.last and trial.point.get(EARLY, record.spec["trial"].get(EARLY)) is not None:
+        value = trial.last[1]  # the run has what came last, which was not the lowest
     ended = trial.ended is not None
     if ended and not run.finished:
         return [f"Trial {number} has ended, its run still says RUNNING; `tuner sync {record.name}` closes it."]

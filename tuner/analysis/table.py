@@ -8,6 +8,7 @@ from collections import Counter
 from typing import Any
 
 from tuner.search.history import StudyRecord, TrialRecord, read_study, study_names
+from tuner.search.repeats import trained_as as trained_as
 from tuner.search.store.storage import open_storage
 
 STATE_ORDER = ("complete", "pruned", "infeasible", "diverged", "failed", "running", "queued")

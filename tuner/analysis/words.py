@@ -4,7 +4,7 @@ Text out only; full precision stays in JSON, downloads and the stores.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from tuner.spec.budget import Budget, Unit
 from tuner.spec.records import Value
@@ -32,13 +32,15 @@ def point(values: dict[str, Value]) -> str:
     return "  ".join(f"{name} {setting(value)}" for name, value in zip(names(values), values.values(), strict=True))
 
 
-def names(paths: Iterable[str]) -> list[str]:
-    """The last word of each path; where two would look alike without ``optim.`` or ``model.`` alone, or whole."""
+def names(paths: Iterable[str], taken: Collection[str] = ()) -> list[str]:
+    """The last word of each path; where two would look alike, or it is ``taken``, without ``optim.`` or ``model.``
+    alone, or whole.
+    """
     paths = list(paths)
     ends = [path.rsplit(".", 1)[-1] for path in paths]
     cut = [path.removeprefix("optim.").removeprefix("model.") for path in paths]
     return [
-        end if ends.count(end) == 1 else short if cut.count(short) == 1 else path
+        next((name for name, all_ in ((end, ends), (short, cut)) if all_.count(name) == 1 and name not in taken), path)
         for path, end, short in zip(paths, ends, cut, strict=True)
     ]
 

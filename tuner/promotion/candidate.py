@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from tuner.search.history import StudyRecord, TrialRecord
-from tuner.search.repeats import families, family, looked_at, pooled, winner
+from tuner.search.repeats import REPEAT, families, family, looked_at, pooled, seed_of, trained_as, winner
 from tuner.spec.errors import StoreError
 from tuner.spec.parts.scalars import digest
 from tuner.spec.records import Value
@@ -24,8 +24,10 @@ class Candidate:
     """Which checkpoint, of which trial, and all that its judgement stands on.
 
     ``values`` are the final values of complete trials that differ from it in nothing but the seed, by seed, its own
-    among them; ``looked_at`` is how many different settings it was chosen from; ``noise`` the deviation between the
-    repeats of any settings in its study, from ``repeats`` of them beyond the first, None where there are none.
+    among them; ``others`` those of them for which nobody chose it: neither its own, nor the one that was why its
+    settings ran again (None in a record from before that was told). ``looked_at`` is how many different settings it
+    was chosen from; ``noise`` the deviation between the repeats of any settings in its study, from ``repeats`` of them
+    beyond the first, None where there are none.
     """
 
     model: str
@@ -45,6 +47,7 @@ class Candidate:
     spec: Mapping[str, Any]
     point: Mapping[str, Value]
     facts: Mapping[str, Value]
+    others: Mapping[str, float] | None = None
 
     @property
     def record(self) -> str:
@@ -54,6 +57,14 @@ class Candidate:
     def as_data(self) -> dict[str, Any]:
         """JSON-ready data that ``read`` reads back."""
         return {**asdict(self), "values": dict(self.values), "spec": dict(self.spec), "facts": dict(self.facts)}
+
+    @property
+    def spent(self) -> str:
+        """What it was trained with, in words: its budget, or less where it had stopped to get better."""
+        tokens = self.facts.get("tokens")
+        if self.spec.get("early_stop") is None or not isinstance(tokens, int | float):
+            return self.budget
+        return f"{tokens:,.0f} tokens (of {self.budget} at most)"
 
     @classmethod
     def read(cls, data: Mapping[str, Any]) -> Candidate:
@@ -77,7 +88,11 @@ def choose(record: StudyRecord, number: int | None) -> TrialRecord:
 def nominate(record: StudyRecord, trial: TrialRecord) -> Candidate:
     """The candidate record of a trial."""
     study = StudySpec.stored(record.spec)
-    spec, repeated = study.resolve(trial.point), families(record)
+    spec, repeated = trained_as(record, trial), families(record)
+    values = repeated.get(family(trial.point), {})
+    chosen = {seed_of(record, trial)}  # for its own value, or the first one's, which is why there are repeats at all
+    if (first := trial.facts.get(REPEAT)) is not None:
+        chosen.add(seed_of(record, record.find(int(first))))
     facts = {name: value for name, value in trial.facts.items() if name not in NAMED}
     spread, repeats = pooled(repeated.values())
     return Candidate(
@@ -90,7 +105,8 @@ def nominate(record: StudyRecord, trial: TrialRecord) -> Candidate:
         sha256=_text(trial.facts.get("checkpoint_sha256")),
         metric=record.metric,
         value=trial.value,
-        values=repeated.get(family(trial.point), {}),
+        values=values,
+        others={seed: value for seed, value in values.items() if seed not in chosen},
         looked_at=looked_at(record),
         noise=spread,
         repeats=repeats,

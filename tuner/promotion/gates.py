@@ -74,7 +74,7 @@ def _complete(case: Case) -> Said:
         return FAIL, f"trial {one.trial} ended with {one.metric} {one.value}, no finite value"
     if one.run is None:
         return COULD_NOT_RUN, f"trial {one.trial} has no MLflow run yet; run `tuner sync {one.study}`"
-    return PASS, f"trial {one.trial} spent {one.budget}, {one.metric} {one.value:.4g}"
+    return PASS, f"trial {one.trial} spent {one.spent}, {one.metric} {one.value:.4g}"
 
 
 def _checkpoint(case: Case) -> Said:
@@ -145,8 +145,7 @@ def _better(case: Case) -> Said:
         return COULD_NOT_RUN, seen.failures.get("champion", "the champion could not be evaluated")
     seeds = _seeds(case)
     least = needed(seeds, seen.gain_error, confidence)
-    others = [value for seed, value in one.values.items() if seed != str(one.spec.get("seed"))]
-    gain = fair_gain(seen.gain, one.value or math.nan, others if one.metric == "val_loss" else [])
+    gain = fair_gain(seen.gain, one.value or math.nan, _others(one))
     interval = f"{seen.gain:+.4f} ± {1.96 * seen.gain_error:.4f} nats against version {case.champion.version}"
     luck = f"seeds deviate by {seeds.deviation:.4f}" + (f", best of {seeds.looked_at}" if seeds.candidate == 1 else "")
     if gain >= least:
@@ -166,8 +165,16 @@ def _seeds(case: Case) -> Seeds:
     known = one.noise if one.metric in METRICS["generate"] else None  # a share's noise says nothing of a loss
     scale = loss / one.value if one.value and known is not None else 1.0  # noise is in the study's metric
     spread = deviation(set_, None if known is None else known * scale, one.repeats, loss)
-    usable = len(one.values) if one.metric == "val_loss" else 1
-    return Seeds(spread, max(1, usable), one.looked_at)
+    return Seeds(spread, 1 + len(_others(one)), one.looked_at)
+
+
+def _others(one: Candidate) -> list[float]:
+    """The losses of the seeds for which it was not chosen."""
+    if one.metric != "val_loss":
+        return []
+    if one.others is None:
+        return [value for seed, value in one.values.items() if seed != str(one.spec.get("seed"))]
+    return list(one.others.values())
 
 
 def _seed_count(case: Case) -> Said:

@@ -55,8 +55,12 @@ def replay(history: Sequence[Entry]) -> dict[str, int]:
 
 
 def announced(history: Sequence[Entry], version: int) -> Entry | None:
-    """The row that began the promotion of a version, with its candidate and gates; None where the ledger has none."""
-    done = next((e for e in history if e.stage is Stage.DONE and e.action == "promote" and e.after == version), None)
+    """The row that began the promotion of a version, with its candidate and gates; None where the ledger has none. The
+    last one: a registry that was lost counts from 1 again.
+    """
+    done = next(
+        (e for e in reversed(history) if e.stage is Stage.DONE and e.action == "promote" and e.after == version), None
+    )
     if done is None:
         return None
     return next((e for e in reversed(history) if e.stage is Stage.BEGUN and e.id < done.id), None)

@@ -10,7 +10,7 @@ from dataclasses import astuple, dataclass, replace
 
 from tuner.search.history import FINISHED, IMPORTED, RUNNING, StudyRecord, TrialRecord
 from tuner.search.noise import Z, study_noise, tie_band
-from tuner.search.repeats import REPEAT, wanted
+from tuner.search.repeats import OF_TOTAL, REPEAT, wanted
 from tuner.spec.parts.settings import RepeatSettings, StopSettings, StudySettings, TotalSettings
 from tuner.spec.records import Spent, Value
 
@@ -43,7 +43,7 @@ def enough(
     its sessions; it is ``searching`` while there are trials to begin but for that.
     """
     if settings.totals is not None:
-        used, limits = spent(record, live), _limits(settings.totals)
+        used, limits = spent(record, live), _limits(settings.totals, int(record.spec["trial"].get("devices", 1)))
         if (why := _total(limits, used, seconds)) is not None:
             return Enough(why, spent=True)
         again = settings.repeats if searching else None
@@ -91,7 +91,7 @@ def stale(best_so_far: Sequence[float], band: float) -> int:
 def _total(limits: Sequence[Limit], used: Spent, seconds: float) -> str | None:
     for limit, words, of in limits:
         if of(used, seconds) >= limit:
-            return f"the study's total of {limit:,.10g} {words} is spent"
+            return f"{OF_TOTAL} {limit:,.10g} {words} is spent"
     return None
 
 
@@ -141,12 +141,12 @@ def _most(a: Spent, b: Spent) -> Spent:
     return Spent(*map(max, astuple(a), astuple(b)))
 
 
-def _limits(totals: TotalSettings) -> list[Limit]:
+def _limits(totals: TotalSettings, devices: int) -> list[Limit]:
     every: tuple[tuple[float | None, str, Of], ...] = (
         (totals.tokens, "tokens", lambda used, clock: used.tokens),
         (totals.flops, "FLOPs", lambda used, clock: used.flops),
         (totals.seconds, "seconds", lambda used, clock: clock),
-        (totals.device_hours, "hours of device", lambda used, clock: used.seconds / 3600),
+        (totals.device_hours, "hours of device", lambda used, clock: used.seconds * devices / 3600),
     )
     return [(limit, words, of) for limit, words, of in every if limit is not None]
 

@@ -17,12 +17,20 @@ Z = 1.96
 @dataclass(frozen=True)
 class Noise:
     """The deviation between seeds in units of the metric, the repeats beyond the first that it was measured from,
-    and whether it is an assumption: too few repeats to tell.
+    and whether it is an assumption, as there are too few repeats to tell, or what the study's settings say.
     """
 
     deviation: float
     repeats: int
     assumed: bool
+    said: bool = False
+
+    @property
+    def basis(self) -> str:
+        """Where it is from, in words."""
+        if self.said:
+            return "seed noise as promotion.noise says"
+        return "assumed seed noise" if self.assumed else f"seed noise from {self.repeats} repeats"
 
 
 def study_noise(record: StudyRecord) -> Noise:
@@ -32,14 +40,14 @@ def study_noise(record: StudyRecord) -> Noise:
     """
     measured, repeats = pooled(families(record).values())
     wanted = record.spec.get("promotion", {}).get("noise", "auto")
-    said = None if wanted == "auto" else float(wanted)
+    said = None if wanted == "auto" or record.metric != "val_loss" else float(wanted)  # it is in nats
     losses = [trial.value for trial in record.trials if trial.value is not None] or [
         trial.last[1] for trial in record.trials if trial.last
     ]
     finite = [loss for loss in losses if math.isfinite(loss)]
     least = _of_few_texts(record, min(finite)) if finite else 0.0
     found = deviation(said, measured, repeats, min(finite), least) if finite else (said or 0.0)
-    return Noise(found, repeats, assumed=said is None and found != measured)
+    return Noise(found, repeats, assumed=said is None and found != measured, said=said is not None)
 
 
 def _of_few_texts(record: StudyRecord, value: float) -> float:

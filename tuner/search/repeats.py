@@ -14,6 +14,8 @@ from statistics import NormalDist
 from tuner.search.history import RUNNING, StudyRecord, TrialRecord
 from tuner.spec.parts.scalars import digest
 from tuner.spec.records import Point
+from tuner.spec.study import StudySpec
+from tuner.spec.trial import TrialSpec
 
 SEED = "seed"
 """The path of a trial's seed, where it is a dimension."""
@@ -70,6 +72,10 @@ def families(record: StudyRecord) -> dict[str, dict[str, float]]:
     return found
 
 
+OF_TOTAL = "the study's total of"
+"""How the reason of a trial begins that was cut short because a total is spent."""
+
+
 def seed_of(record: StudyRecord, trial: TrialRecord) -> str:
     """As its point says, else its facts, else as the study has it for all; of a repeat as its facts say."""
     if REPEAT in trial.facts and SEED in trial.facts:  # its point has the seed of the one that it repeats
@@ -77,14 +83,26 @@ def seed_of(record: StudyRecord, trial: TrialRecord) -> str:
     return str(trial.point.get(SEED, trial.facts.get(SEED, record.spec["trial"]["seed"])))
 
 
+def trained_as(record: StudyRecord, trial: TrialRecord) -> TrialSpec:
+    """The trial as it was trained: what its point comes to, with its own seed.
+
+    Raises:
+        SpecError, ValueError: this version of tuner reads another study in what is stored.
+    """
+    whole = StudySpec.stored(record.spec).resolve(trial.point)
+    return whole.model_copy(update={SEED: int(seed_of(record, trial))})
+
+
 def wanted(record: StudyRecord, top: int, seeds: int) -> list[Wanted]:
     """The runs still to be begun until each of the ``top`` settings has ``seeds`` seeds, the best settings first.
 
     The settings are ranked by the trials of the search alone, so that no repeat changes what is repeated; a seed that
-    failed or runs counts as begun. The same store always gives the same answer.
+    failed or runs counts as begun, one that a total cut short does not. The same store always gives the same answer.
     """
     begun: dict[str, set[str]] = {}
     for trial in record.trials:
+        if REPEAT in trial.facts and trial.state == "pruned" and trial.reason.startswith(OF_TOTAL):
+            continue
         begun.setdefault(family(trial.point), set()).add(seed_of(record, trial))
     found = []
     for mark, trial in _chosen(record, top).items():

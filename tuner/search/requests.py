@@ -13,7 +13,6 @@ from typing import Any
 
 import optuna
 from optuna.storages import BaseStorage
-from optuna.trial import TrialState
 
 from tuner.spec.dimensions.dimension import in_words
 from tuner.spec.errors import InfeasibleError, SpecError, StoreError, nearest
@@ -101,8 +100,8 @@ def enqueue(storage: BaseStorage, study: str, point: Point, actor: str) -> int:
     except InfeasibleError as error:
         raise SpecError(f"this point cannot be a trial: {error}") from error
     loaded.enqueue_trial(dict(point), user_attrs={"enqueued_by": actor})
-    numbers = [t.number for t in loaded.get_trials(deepcopy=False, states=(TrialState.WAITING,))]
-    return max(numbers)
+    # a driver may have begun it by now
+    return max(t.number for t in loaded.get_trials(deepcopy=False) if t.user_attrs.get("enqueued_by") == actor)
 
 
 def _loaded(storage: BaseStorage, study: str) -> optuna.Study:

@@ -4,6 +4,7 @@ No exception here carries behaviour; messages are sentences: place, expected, go
     TunerError                      exit 1
     ├── SpecError                   exit 2   the YAML or an option is wrong; nothing was created
     ├── DataError                   exit 2   the corpus cannot be read, is too short, lacks a column
+    │   └── UnreadableError         exit 2   what was there is gone, refused or changed while it was read: try again
     ├── StoreError                  exit 3   the trial store is missing, locked, or belongs to another space
     │   └── StudyLockedError        exit 3   another driver is running this study
     ├── CheckpointError             exit 4   no checkpoint, or a damaged one
@@ -36,6 +37,10 @@ class SpecError(TunerError):
 
 class DataError(TunerError):
     exit_code = 2
+
+
+class UnreadableError(DataError):
+    pass
 
 
 class StoreError(TunerError):

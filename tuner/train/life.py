@@ -20,7 +20,7 @@ from tuner.spec.records import Measurement, Outcome, Preparing, Started, State, 
 from tuner.train import checkpoint
 from tuner.train.examples import bits_per_byte, evaluation
 from tuner.train.machine.capacity import Capacity, TooLargeError
-from tuner.train.machine.device import peak_memory_mb
+from tuner.train.machine.device import peak_memory_mb, wait_for
 from tuner.train.machine.ranks import Ranks
 from tuner.train.machine.shards import put_together
 from tuner.train.meter import Meter
@@ -104,6 +104,7 @@ class Life(Callback):
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
         """After a stretch of steps (see fit.Stretches), the last of which ``stepped`` held back."""
         if self.meter.row_due or self.meter.due is not None:
+            wait_for(self.module.device)  # what is queued on a GPU is training too
             self.meter.pause()
             self.reckon()
             self.meter.go()
@@ -123,7 +124,7 @@ class Life(Callback):
             metrics = {
                 "train_loss": train_loss,
                 "lr": self.module.rate * self.module.spec.optim.lr,
-                "grad_norm": float(self.module.grad_norm),
+                **({} if self.module.spec.optim.clip is None else {"grad_norm": float(self.module.grad_norm)}),
                 "tokens_per_second": self.meter.row_written(),
                 "memory_mb": peak_memory_mb(self.module.device),
             }
@@ -154,7 +155,7 @@ class Life(Callback):
         with put_together(self.module.gpt), parametrize.cached():  # adapters are added once
             if self.module.spec.compress.sparsity:
                 metrics["sparsity"] = self.module.zeros()
-            if self.meter.done:
+            if self.meter.done or self.module.spec.early_stop is not None:  # which may be its last
                 metrics["latency_ms"] = latency_ms(self.module.gpt)
                 metrics["bytes"] = float(sum(one.nbytes for one in self.module.weights().values()))
             samples = self.samples.draw(self.meter.spent.seconds, last=self.meter.done)

@@ -29,6 +29,15 @@ def leaderboard(frame: pd.DataFrame, milestone: int | None, noise: Noise | float
     return table
 
 
+def by_path(board: pd.DataFrame) -> pd.DataFrame:
+    """Of a leaderboard ``number``, ``state`` and ``value``, and what the search chose, each column called by its path.
+    No other: ``seed`` is a path as well as a fact.
+    """
+    paths = [name for name in board if str(name).startswith("point.")]
+    table = board[["number", "state", "value_at", *paths]]
+    return table.rename(columns=lambda name: "value" if name == "value_at" else str(name).removeprefix("point."))
+
+
 def hidden(frame: pd.DataFrame, milestone: int | None) -> str:
     """Who is not on the leaderboard, in words: ``87 hidden: 74 never reached 1M tokens, 11 failed, 2 running``.
 

@@ -62,15 +62,17 @@ def card(candidate: Candidate, evidence: Evidence, answers: Sequence[Answer], ov
                     evidence.test_loss, evidence.test_error
                 ),
                 "against the champion before, on the same": _gain(evidence),
-                "other seeds, " + candidate.metric: ", ".join(f"{v:.4f}" for v in candidate.values.values()),
             },
         ),
         _table(
             "How it was found",
             {
-                "budget": candidate.budget,
+                "budget": candidate.spent,
                 "FLOPs": _flops(candidate),
                 "chosen from": f"{candidate.looked_at} settings, by {candidate.metric}",
+                f"{candidate.metric} of each seed": ", ".join(
+                    f"{value:.4f} ({seed})" for seed, value in candidate.values.items() if len(candidate.values) > 1
+                ),
                 "searched": ", ".join(f"{path} = {value}" for path, value in candidate.point.items()) or "nothing",
                 "made smaller": _smaller(spec),
                 "seed": spec["seed"],

@@ -29,7 +29,7 @@ from tuner.run.hands.link import (
     WeighJob,
     WriteJob,
 )
-from tuner.spec.errors import DataError, TunerError
+from tuner.spec.errors import DataError, TunerError, UnreadableError
 from tuner.spec.records import Outcome, Seat, State
 
 P = ParamSpec("P")
@@ -79,6 +79,8 @@ def _train(job: TrialJob, link: PipeLink, device: str, threads: int | None, seat
     place = Place(job.folder, job.corpora, device, threads, memory=job.memory, parts=job.parts, seat=seat)
     try:
         return fit(job.spec, job.milestones, place, link, job.code_version, job.samples, job.metric)
+    except UnreadableError as error:  # it was there before
+        return Outcome(State.INTERRUPTED, str(error))
     except DataError as error:  # the text as written was read before: what was searched does not fit it
         return Outcome(State.INFEASIBLE, str(error))
     except TooLargeError as error:

@@ -5,8 +5,8 @@ Optuna's trials in, what the model learns from out; nothing is chosen here.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
@@ -46,12 +46,24 @@ class Past:
 
     def __init__(self, spec: StudySpec) -> None:
         self.axes, self._cost = Axes(spec), str(spec.study.against)
+        self._lowest = spec.study.milestones if spec.trial.early_stop or "early_stop" in dict(spec.space.items()) else 0
         self._known: dict[int, Seen | None] = {}
         self._open: dict[int, tuple[FrozenTrial, Seen | None]] = {}
 
     def seen(self, trials: Iterable[FrozenTrial]) -> list[Seen]:
         """The trials as the model sees them, without those that tell nothing (failed, or with no point yet)."""
         return [seen for trial in trials if (seen := self._look(trial)) is not None]
+
+    def curve(self, values: Mapping[int, float], whole: bool = False) -> dict[int, float]:
+        """What is compared at each milestone: the value there, or where trials stop early, and are judged by their
+        lowest, the lowest so far; of a ``whole`` one up to the last milestone.
+        """
+        if not self._lowest or not values:
+            return dict(values)
+        least, found = math.inf, {}
+        for milestone in range(min(values), (self._lowest if whole else max(values)) + 1):
+            least = found[milestone] = min(least, values.get(milestone, math.inf))
+        return found
 
     def _look(self, trial: FrozenTrial) -> Seen | None:
         """One that goes on is looked at again once it has changed, which is when it is another object."""
@@ -61,6 +73,8 @@ class Past:
         before, seen = self._open.get(number, (None, None))
         if before is not trial:
             seen = _seen(self.axes, trial, self._cost)
+            if seen is not None and self._lowest:
+                seen = replace(seen, curve=self.curve(seen.curve, seen.value is not None))
         if trial.state.is_finished():
             self._known[number] = seen
             self._open.pop(number, None)

@@ -99,7 +99,7 @@ class ForecastPruner(BasePruner):
         rivals = self._values[(self._sizes <= slack * np.array(self._size(trial.params))).all(1)]
         if not len(rivals):
             return False
-        end = self._forecasts.of(trial.intermediate_values, self._past.axes.encode(trial.params))
+        end = self._forecasts.of(self._past.curve(trial.intermediate_values), self._past.axes.encode(trial.params))
         return end is not None and end.chance_below(float(rivals.min())) < HOPE
 
     def _size(self, point: Point) -> tuple[float, ...]:

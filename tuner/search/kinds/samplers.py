@@ -12,6 +12,7 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, QMCSampler, RandomSampler, TPESampler
 
 from tuner.search.bayes.past import Past
+from tuner.search.bayes.propose import possible
 from tuner.search.bayes.sampler import BayesSampler
 from tuner.spec.records import Value
 from tuner.spec.study import StudySpec
@@ -49,11 +50,13 @@ def build_sampler(spec: StudySpec, number: int, past: Past) -> BaseSampler:
 
 
 def grid_points(spec: StudySpec) -> list[dict[str, Value]]:
-    """Every distinct point of a space of choices, integers and stepped floats, conditions respected."""
+    """Every distinct point of a space of choices, integers and stepped floats that can be a trial, conditions
+    respected.
+    """
     axes = {path: dimension.grid() for path, dimension in spec.space.items()}
     seen: dict[tuple[tuple[str, Value], ...], dict[str, Value]] = {}
     for values in itertools.product(*axes.values()):
         chosen = dict(zip(axes, values, strict=True))
         point = spec.walk(lambda path, _, chosen=chosen: chosen[path])  # type: ignore[misc]
         seen.setdefault(tuple(point.items()), point)
-    return list(seen.values())
+    return [point for point in seen.values() if possible(spec, point)]

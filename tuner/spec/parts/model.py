@@ -104,6 +104,8 @@ class InitSpec(Frozen):
     def _fits(self) -> Self:
         if self.source is None and self.model_dump(exclude_defaults=True):
             raise ValueError("source is missing: which weights are frozen, adapted or meant? Name a trained model")
+        if self.lora.rank is None and self.lora != LoraSpec():
+            raise ValueError("lora.rank is missing, so there are no adapters for lora.alpha or lora.on; set it")
         if self.take == "nothing" and (self.freeze or self.lora.rank is not None):
             raise ValueError("take is nothing, so there are no weights to freeze or adapt; remove freeze and lora")
         return self

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from tuner.spec.disk import note as write
 from tuner.spec.disk import seal, unseal
 from tuner.spec.parts.scalars import digest
@@ -44,6 +42,8 @@ class TooLargeError(Exception):
 
 def available_bytes() -> int:
     """Host memory that new processes could take now: the machine's, or what a container has left of its own."""
+    import psutil  # here: a packaged model comes by this file, and does not need it
+
     free = int(psutil.virtual_memory().available)
     for folder, limit, used, cache in _CGROUPS:
         with suppress(OSError, ValueError, KeyError):  # "max", or no such group

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tuner.spec.errors import DataError
+from tuner.spec.errors import DataError, UnreadableError
 
 BLOCK = 256 * 1024
 """Bytes of a file, or characters of a string, at a time."""
@@ -19,12 +19,12 @@ def reading(path: Path) -> Iterator[None]:
     """Turn the system's refusals into sentences that name the file.
 
     Raises:
-        DataError: in place of OSError.
+        UnreadableError: in place of OSError.
     """
     try:
         yield
     except OSError as error:
-        raise DataError(f"data: cannot read {path}: {error.strerror or error}") from error
+        raise UnreadableError(f"data: cannot read {path}: {error.strerror or error}") from error
 
 
 def file_blocks(path: Path, start: int, end: int) -> Iterator[str]:

@@ -11,11 +11,12 @@ import logging
 import os
 import sysconfig
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tuner.spec.errors import DataError, nearest, short
+from tuner.spec.errors import DataError, UnreadableError, nearest, short
 from tuner.spec.parts.data import DataSpec
 from tuner.spec.parts.scalars import digest
 from tuner.train.text.blocks import file_blocks, passages, reading, text_blocks
@@ -77,7 +78,7 @@ def require_unchanged(source: Source) -> None:
     """
     for path, stamp in zip(source.files, source.stamps, strict=True):
         if not path.is_file() or _stamp(path) != stamp:
-            raise DataError(f"data: {path} changed while it was read; run again once nothing writes to it")
+            raise UnreadableError(f"data: {path} changed while it was read; run again once nothing writes to it")
 
 
 def _stdlib(data: DataSpec) -> Source:
@@ -152,6 +153,8 @@ def _rows(data: DataSpec) -> Source:
 
     def documents() -> Iterator[Document]:
         try:
+            for path in files if kind == "csv" else ():
+                _require_even(path)
             yield from _cells(load, data, data.path or "")
         except _LibraryError as error:
             if isinstance(error.__cause__, UnicodeDecodeError):
@@ -215,10 +218,10 @@ def matches(pattern: str) -> list[Path]:
         found = sorted({Path(match) for match in glob.glob(str(path), recursive=True)})  # noqa: PTH207  Path.glob takes no absolute pattern
         if files := [match for match in found if match.is_file()]:
             return files
-        raise DataError(f"data.path: no file matches {pattern} (from the folder {Path.cwd()}); check the pattern")
+        raise UnreadableError(f"data.path: no file matches {pattern} (from the folder {Path.cwd()}); check the pattern")
     beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
     hint = nearest(path.name, beside) or " Its folder is missing or empty."
-    raise DataError(f"data.path: there is no file {pattern} (from the folder {Path.cwd()}).{hint}")
+    raise UnreadableError(f"data.path: there is no file {pattern} (from the folder {Path.cwd()}).{hint}")
 
 
 def _csv_header(path: Path) -> list[str]:
@@ -245,6 +248,25 @@ def _local(label: str, kind: object, files: list[Path], documents: Documents | N
     return Source(label, digest([kind, hashes]), documents, size, tuple(files), tuple(stamps))
 
 
+def _require_even(path: Path) -> None:
+    """Hold every row of a CSV to its header: the library drops what is beyond, be it half of a text.
+
+    Raises:
+        DataError: a row has more fields; a text with a comma in it stands without quotes.
+    """
+    csv.field_size_limit(2**31 - 1)  # a cell may be a whole book
+    with reading(path), path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        rows = csv.reader(file)
+        with suppress(csv.Error):  # what is no CSV at all, the library says better
+            columns = len(next((row for row in rows if row), []))
+            for row in rows:
+                if any(row[columns:]):
+                    raise DataError(
+                        f"data.path: {path} has {len(row)} fields in line {rows.line_num:,}, and {columns} columns: "
+                        'a text with a comma in it needs "quotes" around it'
+                    )
+
+
 class _LibraryError(Exception):
     """What ``datasets`` raised, in one line."""
 
@@ -266,9 +288,9 @@ def _cells(load: Callable[[], Any], data: DataSpec, place: str) -> Iterator[Docu
             cells = batch.get(column, ())
             told = {one: batch.get(one) or [None] * len(cells) for one in data.labels}  # no row of it may have one
             for row, cell in enumerate(cells, start=done + 1):
-                if text := "" if cell is None else str(cell):
+                if text := _as_text(cell, f"data.column: column '{column}' of {place}", row) or "":
                     said = [
-                        _label(told[one][row - done - 1], names[one], f"data.{field}: column '{one}' of {place}")
+                        _label(told[one][row - done - 1], names[one], f"data.{field}: column '{one}' of {place}", row)
                         for field, one in labels.items()
                     ]
                     if labels and said[0] is None:
@@ -285,12 +307,22 @@ def _cells(load: Callable[[], Any], data: DataSpec, place: str) -> Iterator[Docu
         raise _LibraryError(f"{type(error).__name__}: {cause}") from error
 
 
-def _label(value: object, names: list[str] | None, where: str) -> str | None:
+def _label(value: object, names: list[str] | None, where: str, row: int) -> str | None:
     if names is not None and isinstance(value, int):
         value = names[value] if 0 <= value < len(names) else None
-    if isinstance(value, list | dict):
-        raise DataError(f"{where} has several values a row; expected one label")
-    return None if value is None else str(value).strip() or None
+    return (_as_text(value, where, row) or "").strip() or None
+
+
+def _as_text(cell: object, where: str, row: int) -> str | None:
+    """What a cell says; None where it is missing, which "not a number" is in a table too."""
+    if isinstance(cell, list | tuple | dict):
+        raise DataError(f"{where} has several values in row {row:,}; expected one text or number")
+    if isinstance(cell, bytes):
+        try:
+            return cell.decode()
+        except UnicodeDecodeError as error:
+            raise DataError(f"{where} is not UTF-8 in row {row:,} at byte {error.start}") from error
+    return None if cell is None or cell != cell else str(cell)
 
 
 def label_fields(data: DataSpec) -> dict[str, str]:

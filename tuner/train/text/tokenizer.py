@@ -172,7 +172,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     try:
         state = json.loads((folder / _STATE).read_text(encoding="utf-8"))
         if state["kind"] == "library":
-            return LibraryTokenizer((folder / _FILE).read_text(encoding="utf-8"))
+            return LibraryTokenizer((folder / _FILE).read_bytes().decode())  # its line ends as they are
         if (own := _own(state)) is None:
             raise ValueError(f"unknown kind {state['kind']!r}")
         return own
