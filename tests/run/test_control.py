@@ -54,6 +54,28 @@ def test_a_point_outside_the_space_is_a_sentence(made: str, point: dict[str, Any
     assert not record(Path()).trials
 
 
+RULED = """
+name: ruled
+trial: {batch: 32}
+space: {model.depth: {choice: [2, 8]}, batch: {choice: [8, 16, 32]}, optim.lr: {float: [1e-4, 1e-2]}}
+forbid: ["model.depth > 6 and batch > 8"]
+study: {prior: none}
+"""
+
+
+def test_a_rule_neither_refuses_nor_spoils_a_point_that_says_only_a_part(tmp_path: Path) -> None:
+    """What is written, batch 32, would forbid it, and so might what the sampler adds; 8 would not."""
+    url = f"sqlite:///{tmp_path}/ruled.db"
+    search = Search(parse(RULED), open_storage(url, create=True))
+    for _ in range(4):
+        enqueue(url, "ruled", {"model.depth": 8}, "ann")
+    assert [search.ask().point["batch"] for _ in range(4)] == [8] * 4
+    assert enqueue(url, "ruled", {"model.depth": 2}, "ann") == 4
+    assert search.ask().point["model.depth"] == 2
+    with pytest.raises(SpecError, match=r"this point cannot be a trial: .*batch > 8"):
+        enqueue(url, "ruled", {"model.depth": 8, "batch": 16}, "ann")
+
+
 def test_without_a_driver_nobody_answers_and_nothing_lingers(made: str) -> None:
     with pytest.raises(StoreError, match="is the study running"):
         stop(URL, "small", "ann", patience=0.3)

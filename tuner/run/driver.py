@@ -271,11 +271,11 @@ class Driver:
     def _started(self, number: int, started: Started) -> None:
         running = self._running[number]
         self.search.note(number, started.facts)
-        tags = {"tuner.study": self.spec.name, "tuner.number": str(number)}
-        tags |= {f"tuner.{key}": str(value) for key, value in started.facts.items()}
-        self.tracker.start(number, running.asked.point, tags, started.spec)
+        told = {"study": self.spec.name, "number": number, **started.facts}
+        self.tracker.start(number, running.asked.point, {f"tuner.{k}": str(v) for k, v in told.items()}, started.spec)
         running.started, running.parts = True, int(started.facts.get("accumulate") or running.parts or 1)
         self.watcher.started(number, running.asked.point, started)
+        self._halt(self._endings.strange(running.asked.point, started.facts))
 
     def _measured(self, number: int, measurement: Measurement) -> None:
         """Spool first, then the store, then the verdict: what a worker was answered is on disk."""
@@ -355,8 +355,7 @@ class Driver:
         self.search.tell(asked.number, outcome, value, spent)
         self._reckoned = -LISTENING  # what a trial's end means is worked out before the next one begins
         self.watcher.ended(asked.number, outcome, value)
-        if (sentence := self._endings.take(outcome)) is not None:
-            self._halt(sentence)
+        self._halt(self._endings.take(outcome))
         self._tidy()
 
     def _tidy(self) -> None:
@@ -389,10 +388,10 @@ class Driver:
                 case Wish.PRUNE:
                     self.search.answer(request, f"trial {request.trial} is not running")
 
-    def _halt(self, sentence: str) -> None:
-        """End the study for a reason of its own; the trials that still run stay resumable."""
+    def _halt(self, sentence: str | None) -> None:
+        """End the study for a reason of its own, where there is one; the trials that still run stay resumable."""
         self._halted = self._halted or sentence
-        if not self._stopping:
+        if sentence is not None and not self._stopping:
             self._interrupt()
 
     def _interrupt(self) -> None:

@@ -1,13 +1,14 @@
-"""What the ends of a study's trials say about the study: too many failures or impossible points in a row end it.
+"""What a study's trials say about the study: too many failures or impossible points in a row, or another text, end it.
 Counts and sentences only; the driver obeys.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tuner.spec.records import Outcome, State
+from tuner.spec.records import Outcome, Point, State, Value
 
 BARREN = 200
 """So many infeasible points in a row end a study: its rules forbid nearly everything."""
@@ -22,6 +23,21 @@ class Endings:
     folder: Path
     _failures: list[str] = field(default_factory=list)
     _infeasible: int = 0
+    _text: Value = None
+
+    def strange(self, point: Point, facts: Mapping[str, Value]) -> str | None:
+        """Why the study must end where a trial has begun on another text than those before it; None where it has not,
+        or where the search may choose what is read.
+        """
+        if any(path.partition(".")[0] in ("data", "recipe") for path in point):
+            return None
+        self._text, text = self._text or facts.get("data_fingerprint"), facts.get("data_fingerprint")
+        if text == self._text:
+            return None
+        return (
+            f"study '{self.name}' stopped: the text has changed while it ran (fingerprint {text}, before "
+            f"{self._text}), and losses on two texts do not compare; put it back as it was, or begin another study."
+        )
 
     def take(self, outcome: Outcome) -> str | None:
         """Count one more end; why the study must end, None where it goes on."""

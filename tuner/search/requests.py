@@ -4,6 +4,7 @@ Written by commands and pages, answered by the driver alone; what a request does
 
 from __future__ import annotations
 
+import random
 import time
 import uuid
 from collections.abc import Mapping
@@ -16,8 +17,11 @@ from optuna.storages import BaseStorage
 
 from tuner.spec.dimensions.dimension import in_words
 from tuner.spec.errors import InfeasibleError, SpecError, StoreError, nearest
-from tuner.spec.records import Point
+from tuner.spec.records import Point, Value
 from tuner.spec.study import StudySpec
+
+DRAWS = 100
+"""So many ways to fill a point are tried before it is taken to be impossible."""
 
 _ASKED, _ANSWERED = "request:", "answer:"
 
@@ -78,7 +82,8 @@ def answered(storage: BaseStorage, study: str, request: Request) -> str | None:
 
 
 def enqueue(storage: BaseStorage, study: str, point: Point, actor: str) -> int:
-    """Queue a point to be tried next; what it leaves out the sampler chooses. Returns the trial's number.
+    """Queue a point to be tried next; what it leaves out the sampler chooses, or chance where a rule forbids some of
+    that. Returns the trial's number.
 
     Raises:
         SpecError: a path is no dimension of the study, or a value is none that it can take.
@@ -95,13 +100,30 @@ def enqueue(storage: BaseStorage, study: str, point: Point, actor: str) -> int:
             )
         if not spec.space[path].holds(value):
             raise SpecError(f"{path}: {value} is none of its values: {in_words(spec.space[path])}.")
-    try:
-        spec.resolve(point)
-    except InfeasibleError as error:
-        raise SpecError(f"this point cannot be a trial: {error}") from error
-    loaded.enqueue_trial(dict(point), user_attrs={"enqueued_by": actor})
+    loaded.enqueue_trial(_filled(spec, point), user_attrs={"enqueued_by": actor})
     # a driver may have begun it by now
     return max(t.number for t in loaded.get_trials(deepcopy=False) if t.user_attrs.get("enqueued_by") == actor)
+
+
+def _filled(spec: StudySpec, point: Point) -> dict[str, Value]:
+    """The point as it is given; where what a sampler may add to it can make it impossible, with values that do not.
+
+    Raises:
+        SpecError: nothing that was tried makes it possible.
+    """
+    rng, wrong, found = random.Random(0), list[str](), list[dict[str, Value]]()
+    for _ in range(DRAWS):
+        whole = spec.walk(lambda path, dimension: point[path] if path in point else dimension.draw(rng))
+        try:
+            spec.resolve(whole)
+            found.append({**point, **whole})
+        except InfeasibleError as error:
+            wrong.append(str(error))
+        if whole.keys() <= point.keys():
+            break
+    if not found:
+        raise SpecError(f"this point cannot be a trial: {wrong[0]}")
+    return found[0] if wrong else dict(point)
 
 
 def _loaded(storage: BaseStorage, study: str) -> optuna.Study:
