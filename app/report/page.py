@@ -98,7 +98,7 @@ def _origin(reading: Reading) -> Html:
         ("sampler, pruner", f"{record.spec['study']['sampler']}, {record.spec['study']['pruner']}"),
         ("spent", f"{count(float(frame['tokens'].sum()))} tokens, {count(float(frame['flops'].sum()))} FLOPs, "
                   f"{duration(float(frame['seconds'].sum()))} of training"),
-        ("noise", f"±{reading.band:.2g} between two trials: {reading.noise_words}"),
+        ("noise", f"±{reading.band:.2g} between two trials: {reading.noise.basis}"),
         ("code version", ", ".join(codes) or "not recorded"),
         ("device", ", ".join(devices) or "not recorded"),
         ("drawn by", ", ".join(f"{package} {version}" for package, version in versions(DRAWN_BY).items())),

@@ -64,10 +64,6 @@ class Reading:
         """Of each trial that names one; those that never started do not."""
         return [str(one.facts["device_kind"]) for one in self.record.trials if "device_kind" in one.facts]
 
-    @property
-    def noise_words(self) -> str:
-        return self.noise.basis
-
 
 def read(url: str, name: str, runs: Path) -> Reading:
     """Read a study.

@@ -44,7 +44,7 @@ def board(reading: Reading) -> Html:
         if ties == 1
         else f"{ties} trials tie for the lead, from {number(first['value_at'])} on"
     )
-    said = f"{leads} at {reading.budget}: differences under ±{reading.band:.2g} are no more than {reading.noise_words}."
+    said = f"{leads} at {reading.budget}: differences under ±{reading.band:.2g} are no more than {reading.noise.basis}."
     more = len(ranked) - BEST
     unseen = ([f"{more} more are complete"] if more > 0 else []) + [hidden(reading.frame, None)]
     return section(

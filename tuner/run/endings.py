@@ -31,7 +31,8 @@ class Endings:
         """
         if any(path.partition(".")[0] in ("data", "recipe") for path in point):
             return None
-        self._text, text = self._text or facts.get("data_fingerprint"), facts.get("data_fingerprint")
+        text = facts.get("data_fingerprint")
+        self._text = self._text or text
         if text == self._text:
             return None
         return (

@@ -79,7 +79,7 @@ def _ungiven(spec: StudySpec, trials: Sequence[FrozenTrial]) -> list[dict[str, V
     """The points of the grid that no trial has yet; a repeat is none."""
     searched = [trial for trial in trials if REPEAT not in trial.user_attrs]
     given = [trial.system_attrs.get("fixed_params") or trial.params for trial in searched]
-    return [point for point in grid_points(spec) if point not in given]
+    return grid_points(spec, given)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 import contextlib
 import math
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -108,17 +108,25 @@ class StudyRecord:
         """The complete trials that no other beats in loss and ``cost`` at once, the cheapest first, equals all. With
         no cost given it is the one that ``study.against`` names; where that names none there is no front.
         """
-        cost = cost or self.spec["study"].get("against")
+        if (cost := cost or self.spec["study"].get("against")) is None:
+            return []
         priced = [
             (float(price), trial.value, trial.number)
             for trial in self.trials
-            if trial.value is not None and isinstance(price := trial.facts.get(str(cost)), int | float)
+            if trial.value is not None and isinstance(price := trial.facts.get(cost), int | float)
         ]
-        front: list[tuple[float, float, int]] = []
-        for price, value, number in sorted(one for one in priced if all(map(math.isfinite, one))):
-            if not front or value < front[-1][1] or (price, value) == front[-1][:2]:
-                front.append((price, value, number))
-        return [number for *_, number in front]
+        known = sorted(one for one in priced if all(map(math.isfinite, one)))
+        beaten_by_none = unbeaten((price, value) for price, value, _ in known)
+        return [number for (*_, number), one in zip(known, beaten_by_none, strict=True) if one]
+
+
+def unbeaten(pairs: Iterable[tuple[float, float]]) -> list[bool]:
+    """Of (cost, loss), sorted, which no other one beats: is at least as good in both, and better in one."""
+    found, last = list[bool](), (math.nan, math.inf)
+    for cost, loss in pairs:
+        found.append(loss < last[1] or (cost, loss) == last)
+        last = (cost, loss) if found[-1] else last
+    return found
 
 
 def study_names(storage: BaseStorage) -> list[str]:

@@ -113,7 +113,7 @@ def _filled(spec: StudySpec, point: Point) -> dict[str, Value]:
     """
     rng, wrong, found = random.Random(0), list[str](), list[dict[str, Value]]()
     for _ in range(DRAWS):
-        whole = spec.walk(lambda path, dimension: point[path] if path in point else dimension.draw(rng))
+        whole = spec.draw(rng, point)
         try:
             spec.resolve(whole)
             found.append({**point, **whole})

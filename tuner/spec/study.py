@@ -87,6 +87,11 @@ class StudySpec(Frozen):
         """A point of the space; ``choose`` is called for active dimensions only (see Space.walk)."""
         return self.space.walk(choose, values_of(self.trial))
 
+    def draw(self, rng: random.Random, fixed: Point | None = None) -> dict[str, Value]:
+        """A random point of the space, with the ``fixed`` values where their dimensions are active."""
+        given = fixed or {}
+        return self.walk(lambda path, dimension: given[path] if path in given else dimension.draw(rng))
+
     def resolve(self, point: Point) -> TrialSpec:
         """The trial at a point: the study's trial with the point's values in it.
 
@@ -338,7 +343,7 @@ def _never(spec: StudySpec, fixed: Point) -> str | None:
     rng = random.Random(0)
     reason = None
     for _ in range(_TRIES):
-        point = spec.walk(lambda path, dimension: fixed[path] if path in fixed else dimension.draw(rng))
+        point = spec.draw(rng, fixed)
         if not fixed.keys() <= point.keys():
             continue  # the dimension was not active here
         try:

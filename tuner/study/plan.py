@@ -149,7 +149,7 @@ def sample(spec: StudySpec, count: int = 100) -> list[TrialSpec]:
 def _feasible(spec: StudySpec, rng: random.Random, count: int) -> Iterator[TrialSpec]:
     for _ in range(count):
         try:
-            yield spec.resolve(spec.walk(lambda _, dimension: dimension.draw(rng)))
+            yield spec.resolve(spec.draw(rng))
         except InfeasibleError:
             continue
 

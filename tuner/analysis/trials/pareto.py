@@ -11,6 +11,7 @@ import pandas as pd
 
 from tuner.analysis import words
 from tuner.analysis.study.frame import at_milestone
+from tuner.search.history import unbeaten
 
 Cost = Literal["parameters", "seconds", "flops", "tokens", "latency_ms", "bytes"]
 COSTS: tuple[Cost, ...] = get_args(Cost)
@@ -42,14 +43,13 @@ def pareto(frame: pd.DataFrame, cost: Cost, band: float = 0.0) -> pd.DataFrame:
     order = np.flatnonzero(known)[np.lexsort((numbers[known], values[known], costs[known]))]
     values, costs, numbers = values[order], costs[order], numbers[order]
     before = np.searchsorted(costs, costs, side="left")  # how many are cheaper
-    lowest = np.r_[np.inf, np.fmin.accumulate(values)]  # the least of the first 0, 1, 2 ...
     first = _cheapest(values, values + band)
     return pd.DataFrame(
         {
             "number": numbers.astype(np.int64),
             "value": values,
             "cost": costs,
-            "on_front": (values == values[before]) & (values < lowest[before]),  # best of its cost, below all cheaper
+            "on_front": np.array(unbeaten(zip(costs.tolist(), values.tolist(), strict=True)), dtype=np.bool_),
             "as_good": np.where(first < before, numbers[np.minimum(first, len(numbers) - 1)], np.nan),
         }
     )

@@ -106,6 +106,6 @@ def _keep_top(width: int, best: float, seed: int) -> Reached:
 def _random(spec: StudySpec, seed: int) -> Iterator[TrialSpec]:
     rng = random.Random(seed)
     while True:
-        trial = spec.resolve(spec.walk(lambda _, dimension: dimension.draw(rng)))
+        trial = spec.resolve(spec.draw(rng))
         if fits(trial):
             yield trial

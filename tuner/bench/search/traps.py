@@ -100,7 +100,7 @@ def _unfit(spec: StudySpec, fitting: Fitting) -> float:
     rng, refused = random.Random(0), 0
     for _ in range(1000):
         try:
-            fitting.parts(spec.resolve(spec.walk(lambda _, dimension: dimension.draw(rng))))
+            fitting.parts(spec.resolve(spec.draw(rng)))
         except InfeasibleError:
             refused += 1
     return refused / 1000

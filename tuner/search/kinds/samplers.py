@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Container, Mapping
 
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, QMCSampler, RandomSampler, TPESampler
@@ -49,9 +49,9 @@ def build_sampler(spec: StudySpec, number: int, past: Past) -> BaseSampler:
         return SAMPLERS[spec.study.sampler](spec, seed, past)
 
 
-def grid_points(spec: StudySpec) -> list[dict[str, Value]]:
+def grid_points(spec: StudySpec, given: Container[Mapping[str, Value]] = ()) -> list[dict[str, Value]]:
     """Every distinct point of a space of choices, integers and stepped floats that can be a trial, conditions
-    respected.
+    respected; without those ``given``.
     """
     axes = {path: dimension.grid() for path, dimension in spec.space.items()}
     seen: dict[tuple[tuple[str, Value], ...], dict[str, Value]] = {}
@@ -59,4 +59,4 @@ def grid_points(spec: StudySpec) -> list[dict[str, Value]]:
         chosen = dict(zip(axes, values, strict=True))
         point = spec.walk(lambda path, _, chosen=chosen: chosen[path])  # type: ignore[misc]
         seen.setdefault(tuple(point.items()), point)
-    return [point for point in seen.values() if possible(spec, point)]
+    return [point for point in seen.values() if point not in given and possible(spec, point)]

@@ -5,6 +5,7 @@ Nothing here knows tokens or parts, and memory never grows with the text.
 from __future__ import annotations
 
 import csv
+import functools
 import glob
 import hashlib
 import logging
@@ -151,10 +152,14 @@ def _rows(data: DataSpec) -> Source:
             options = {"usecols": wanted, "features": as_text, "na_filter": False, "chunksize": _ROWS}
         return datasets.load_dataset(kind, data_files=names, split="train", streaming=True, **options)
 
+    @functools.cache
+    def checked() -> None:  # once, however often the documents are streamed
+        for path in files if kind == "csv" else ():
+            _require_even(path)
+
     def documents() -> Iterator[Document]:
         try:
-            for path in files if kind == "csv" else ():
-                _require_even(path)
+            checked()
             yield from _cells(load, data, data.path or "")
         except _LibraryError as error:
             if isinstance(error.__cause__, UnicodeDecodeError):
