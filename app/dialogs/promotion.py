@@ -12,7 +12,7 @@ import streamlit as st
 from app import acting, source
 from app.dialogs.deed import Deed, begin, cancel, open_deed, settled, submit
 from app.parts import gate_rows, note, number, plain, problem
-from tuner.promotion.promote import Judged, Return, consider, promote, rollback, way_back
+from tuner.promotion.promote import Judged, Return, consider, promote, rollback, take_back, way_back
 from tuner.promotion.truth import named
 from tuner.spec.errors import TunerError
 
@@ -154,7 +154,7 @@ def _ending(about: Interrupted, reason: str) -> str:
     desk = acting.desk(about.uri)
     try:
         if about.undo:
-            ended = desk.ceremony.undo(about.model, desk.actor, reason)
+            ended = take_back(desk, about.model, reason)
         else:
             ended = desk.ceremony.resume(about.model, desk.actor) is not None
         champion = named(desk.registry.champion(about.model))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
 import sys
 from pathlib import Path
 
 import pytest
 from commands import TUNER, run
+from filelock import FileLock
 from hurting import RUNS, SMALL, URI, URL, Ask, entry, mlflow_store, store, unname
 from optuna.study import StudyDirection
 
@@ -20,6 +22,7 @@ from tuner.search.fork import fork
 from tuner.search.history import read_study
 from tuner.search.store.lock import store_lock, study_lock
 from tuner.search.store.storage import open_storage
+from tuner.spec.errors import StoreError
 from tuner.spec.load import parse
 from tuner.study.mirror import sync_studies
 from tuner.tracking.audit import runs_of
@@ -49,11 +52,26 @@ def test_a_lost_mlflow_is_filled_again(small: Path, ask: Ask) -> None:
     assert not Path("mlflow.db").exists()
     code, said = ask(fix=True)
     assert "mended (what was missing is mirrored): sqlite:///mlflow.db: expected the runs of 3 trials" in said
-    assert len(runs_of("small", URI)) == 3
-    assert code == 1
-    assert "trial 0 names the run" in said  # the new ones have other ids
-    assert "which MLflow does not have; it has" in said
-    assert "can mend" not in said
+    assert "the store names the MLflow runs of" in said  # the new ones have other ids
+    assert code == 0, said
+    made = {one.trial: one.id for one in runs_of("small", URI)}
+    assert len(made) == 3
+    facts = json.loads(run(small, *TUNER, "show", "small", "1", "--json").stdout)["facts"]
+    assert facts["mlflow_run"] == made["small/1"], "it can be promoted"
+
+
+@pytest.mark.long
+def test_sync_without_a_name_does_what_it_can_and_says_what_is_left(
+    small: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(SMALL, SMALL.with_name("also"))
+    connect(URI).delete_run(next(one.id for one in runs_of("small", URI) if one.trial == "small/1"))
+    with FileLock(SMALL.with_name("also") / ".mirror.lock"), pytest.raises(StoreError) as refused:
+        sync_studies(None, None, URL)
+    assert "also: expected to mirror it alone" in str(refused.value)
+    assert "small: 1 trial is left out: run" in str(refused.value)
+    assert "mlflow runs restore" in str(refused.value)
+    assert "small: 0 points of 3 trials mirrored" in " ".join(capfd.readouterr().out.split())
 
 
 @pytest.mark.long

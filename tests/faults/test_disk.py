@@ -18,7 +18,9 @@ from study_helpers import drive, results, yaml
 from study_job import mirrored, outcome, study, told
 
 from tuner.run.driver import Ending
-from tuner.spec.errors import StudyStoppedError
+from tuner.search.store.lock import study_lock
+from tuner.ship.commands import _whole as export_whole
+from tuner.spec.errors import StudyLockedError, StudyStoppedError
 from tuner.spec.records import Spent
 from tuner.train import checkpoint
 
@@ -124,6 +126,32 @@ def test_a_save_names_the_file_there_was_no_room_for(disk: Disk, weights: int, s
         checkpoint.save(disk.folder, {"a": torch.zeros(weights * 10**5)}, values, {}, spent, 0, None)
     assert Path(str(refused.value.filename)).name == name
     assert not list(checkpoint.checkpoints(disk.folder).iterdir())
+
+
+def test_the_right_to_drive_a_study_needs_no_room(disk: Disk, tmp_path: Path) -> None:
+    """`tuner doctor` takes it for a moment, and a full disk is when it is asked."""
+    folder, url = disk.folder / "base", f"sqlite:///{tmp_path / 'tuner.db'}"
+    folder.mkdir()
+    disk.fill()
+    with study_lock(url, "base", folder), pytest.raises(StudyLockedError), study_lock(url, "base", folder):
+        pass
+
+
+def test_no_room_for_an_exported_model_leaves_no_half_of_one(disk: Disk, tmp_path: Path) -> None:
+    model, out = tmp_path / "model", disk.folder / "out"
+    model.mkdir()
+    (model / "model.safetensors").write_bytes(b"x" * 400_000)
+
+    def copy() -> None:
+        shutil.copytree(model, disk.folder / ".draft")
+
+    disk.fill(100_000)
+    with pytest.raises(OSError, match="No space left"):
+        export_whole(out, disk.folder / ".draft", copy)
+    assert sorted(path.name for path in disk.folder.iterdir()) == ["ballast"]
+    disk.free()
+    export_whole(out, disk.folder / ".draft", copy)
+    assert (out / "model.safetensors").stat().st_size == 400_000
 
 
 @pytest.mark.faults

@@ -158,6 +158,46 @@ def test_what_the_registry_gives_back_damaged_never_reigns(place: Bench) -> None
     assert place.ceremony().promote(proposal, package) == 3
 
 
+def test_going_on_that_fails_leaves_it_to_be_ended(place: Bench) -> None:
+    """An alias may have moved already: what does not verify now, or for want of a registry, is not over."""
+    promote(place, "first", 1, None)
+
+    class Stop(BaseException):
+        pass
+
+    def stop(label: str) -> None:
+        if label == "champion":
+            raise Stop
+
+    with pytest.raises(Stop):
+        place.ceremony(stop).promote(*place.package("second", 2, 1))
+
+    def refuse(folder: Path) -> None:
+        raise CheckpointError("no memory to load it")
+
+    with pytest.raises(CheckpointError):
+        replace(place.ceremony(), prove=refuse).resume("base", "me")
+    ceremony = place.ceremony()
+    assert ceremony.pending("base") is not None
+    assert ceremony.undo("base", "me", "it does not load")
+    assert ceremony.registry.champion("base") == 1
+    assert replay(ceremony.ledger.history("base")) == ceremony.registry.aliases("base")
+
+
+@pytest.mark.parametrize("label", ["uploaded", "registered"])
+def test_interrupted_before_an_alias_moves_it_is_over_and_may_be_begun_again(place: Bench, label: str) -> None:
+    def interrupt(reached: str) -> None:
+        if reached == label:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        place.ceremony(interrupt).promote(*place.package("first", 1, None))
+    ceremony = place.ceremony()
+    assert ceremony.pending("base") is None
+    assert ceremony.ledger.history("base")[-1].reason == "interrupted"
+    promote(place, "first", 1, None)
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("gone", [1, 2])
 def test_a_version_deleted_by_hand_does_not_block_the_model(place: Bench, gone: int) -> None:

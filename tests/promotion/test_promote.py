@@ -82,6 +82,9 @@ print(json.dumps([text, score]))
     for name in ("tiny", "tiny:1"):
         words = ["generate", name, "--prompt", PROMPT, "--max-tokens", "40", "--seed", "5"]
         assert run(crowned, *TUNER, *words).stdout == PROMPT + text + "\n"
+    (crowned / "line.txt").write_bytes(b"the cat\r\nsat.")
+    told = json.loads(run(crowned, *TUNER, "evaluate", "tiny", "line.txt", "--json").stdout)
+    assert told["bytes"] == 13, "its line ends as they are"
     (crowned / "line.txt").write_text("the cat sat on a mat.")
     told = json.loads(run(crowned, *TUNER, "evaluate", "tiny", "line.txt", "--json").stdout)
     assert told["loss"] == pytest.approx(score["loss"], rel=1e-6)

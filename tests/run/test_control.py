@@ -14,7 +14,7 @@ from test_driver import build
 from tuner.run.control.study import enqueue, prune, stop
 from tuner.run.driver import Ending
 from tuner.search.asktell import Search
-from tuner.search.requests import Request, Wish, answered, post
+from tuner.search.requests import Request, Wish, answered, dismiss, post
 from tuner.search.store.storage import open_storage
 from tuner.spec.errors import SpecError, StoreError
 from tuner.spec.load import parse
@@ -88,8 +88,17 @@ def test_what_was_asked_of_a_driver_that_died_is_not_done_by_the_next(tmp_path: 
     storage = open_storage(URL, create=True)
     driver = build(tmp_path, storage)
     asked = post(storage, "fake", Request(Wish.STOP, "ann", "enough"))
+    dismiss(storage, "fake")
     assert driver.run() is Ending.COMPLETE
     assert answered(storage, "fake", asked) == "no driver was running"
+
+
+def test_what_is_asked_while_a_study_prepares_is_done_once_it_runs(tmp_path: Path) -> None:
+    storage = open_storage(URL, create=True)
+    driver = build(tmp_path, storage)
+    asked = post(storage, "fake", Request(Wish.STOP, "ann", "enough"))
+    assert driver.run() is Ending.INTERRUPTED
+    assert "stopping" in str(answered(storage, "fake", asked))
 
 
 def test_stop_and_prune_take_effect_within_seconds(made: str, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from tuner.run.retention import retain_best
 from tuner.search.asktell import Search
 from tuner.search.fork import Forked, fork
 from tuner.search.history import IMPORTED
+from tuner.search.requests import enqueue
 from tuner.search.store.address import MEMORY_URL
 from tuner.search.store.storage import open_storage
 from tuner.spec.errors import SpecError, StoreError
@@ -139,6 +140,29 @@ def test_a_fork_that_was_killed_goes_on_and_one_made_twice_changes_nothing(stora
     assert fork(storage, spec, "fake", TEXT).imported == whole.imported
     assert len(storage.get_all_trials(number)) == 24
     assert not Search(spec, storage).begun
+
+
+def test_a_fork_killed_while_it_queues_has_all_its_best_points_in_the_end(storage: BaseStorage) -> None:
+    spec = parse(YAML.replace("name: fake", "name: new"), overrides=["trial.budget=2M tokens"])
+    Search(spec, storage)
+    enqueue(storage, "new", {"model.depth": 3}, "ann")  # somebody's own point keeps none of them out
+    create, made = storage.create_new_trial, list[int]()
+
+    def dying(study: int, template_trial: Any = None) -> int:
+        if made:
+            raise KeyboardInterrupt
+        made.append(create(study, template_trial))
+        return made[0]
+
+    storage.create_new_trial = dying  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        fork(storage, spec, "fake", TEXT)
+    storage.create_new_trial = create  # type: ignore[method-assign]
+    best = tuple(trial.number for trial in Search(parse(YAML), storage).record().ranked()[:3])
+    for _ in range(2):
+        assert fork(storage, spec, "fake", TEXT).queued == best
+    by = [trial.user_attrs["enqueued_by"] for trial in storage.get_all_trials(storage.get_study_id_from_name("new"))]
+    assert by == ["ann", *(f"fake/{number}" for number in best)]
 
 
 def test_a_study_that_searches_its_recipe_can_be_forked(tmp_path: Path) -> None:

@@ -128,7 +128,7 @@ WRONG = [
     ("small/0", ("--set", "trial.init={source: small/0, take: nothing}"), 2, "would change nothing"),
     ("small/0", ("--set", "trial.init={source: small/0, take: nothing, freeze: 1}"), 2, "no weights to freeze"),
     ("small/0", ("--set", "trial.optim.distil.weight=1.5"), 2, "distil.weight"),
-    ("small/0", ("--set", "space.init.source={choice: [small/0, small/1]}"), 2, "which decides it"),
+    ("small/0", ("--set", "space.init.source={choice: [small/0, small/1]}"), 2, "begin with one model"),
 ]
 
 

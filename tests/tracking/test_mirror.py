@@ -147,6 +147,20 @@ def write_samples(memory: StudyTracker) -> None:
     memory.finish(0, DONE, {})
 
 
+def test_a_milestone_at_an_earlier_step_than_before_the_kill_is_mirrored(database: Path) -> None:
+    """A budget in seconds: the resumed trial is slower, and reaches the milestone at step 95, where it was at 100."""
+    folder = Path("runs") / "early"
+    for rows in ([row(90), row(100)], [row(95, 1, val_loss=2.0), row(110)]):
+        memory = StudyTracker(folder, "early", URI, lambda _: None)
+        memory.start(0, {}, {}, SPEC)
+        assert [memory.row(0, one) for one in rows] == [True, True]
+        assert memory.close() == 0  # and with it the driver ends
+    assert [one.spent.steps for one in read_spool(folder / "0" / SPOOL).rows] == [90, 95, 100, 110]
+    points = stored(database, "early")[0]["points"]
+    assert (points["val_loss", 95], points["milestone", 95]) == (2.0, 1)
+    assert points == spooled(folder, 0)
+
+
 def test_samples_are_files_of_the_run_and_sent_again_are_the_same(database: Path) -> None:
     memory = tracker()
     write_samples(memory)
@@ -233,6 +247,19 @@ def test_a_deleted_store_is_made_anew_and_a_deleted_run_is_not(database: Path, m
     assert len(said) == 1
     assert "was deleted in MLflow" in said[0]
     assert stored(database, "base").keys() == {0}
+
+
+def test_a_study_keeps_its_name_where_its_folder_lies_elsewhere(database: Path, tmp_path: Path) -> None:
+    memory = tracker()
+    run_trial(memory, 0)
+    memory.close()
+    elsewhere = shutil.move("runs/base", str(tmp_path / "base-2024"))
+    Path("runs/base").symlink_to(elsewhere)
+    run_trial(other := tracker("other"), 0)
+    other.close()
+    assert sync(Path("runs/base"), URI).points == 0
+    assert stored(database, "base").keys() == {0}
+    assert not stored(database, "base-2024")
 
 
 def test_a_second_mirror_waits_and_sync_says_so(database: Path) -> None:
@@ -324,12 +351,14 @@ studies = count()
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(events)
 def test_any_history_is_mirrored_as_its_deduplicated_self(database: Path, history: list[tuple]) -> None:  # type: ignore[type-arg]
-    """Against a model of a few lines: a step is kept once, the first value of a metric at a step stands."""
+    """Against a model of a few lines: a step is kept once, the first value of a metric at a step stands, and a
+    milestone is never lost.
+    """
     study = f"s{next(studies)}"
     folder = Path("runs") / study
     memory = StudyTracker(folder, study, URI, lambda _: None, interval=3600)  # its thread sends only at close
     writer = Writer(study, URI)
-    model: dict[int, dict[int, Measurement]] = {}
+    model: dict[int, list[Measurement]] = {}
     state: dict[int, str] = {}
     for kind, trial, *rest in [("start", 0), *history]:
         if kind != "start" and trial not in model:
@@ -337,18 +366,22 @@ def test_any_history_is_mirrored_as_its_deduplicated_self(database: Path, histor
         match kind:
             case "start":
                 memory.start(trial, {}, {}, SPEC)
-                model.setdefault(trial, {})
+                model.setdefault(trial, [])
                 state[trial] = "running"
             case "row":
                 step, marked = rest
                 fresh = row(step, 1, val_loss=1.0 / step) if marked else row(step)
                 rows = model[trial]
-                newest = max(rows, default=0)
-                known = rows.get(step)
-                new = step > newest or (step == newest and marked and known is not None and known.milestone is None)
+                steps, reached = [one.spent.steps for one in rows], any(one.milestone for one in rows)
+                joins = bool(rows) and rows[-1].spent.steps == step and rows[-1].milestone is None
+                if marked and not reached and step in steps and not joins:
+                    continue  # an earlier step that has a row already: both are kept, and the store has both times
+                new = step > max(steps, default=0) or (marked and not reached)
                 assert memory.row(trial, fresh) == new
-                if new:
-                    rows[step] = replace(fresh, metrics={**fresh.metrics, **(known.metrics if known else {})})
+                if new and joins:
+                    rows[-1] = replace(fresh, metrics={**fresh.metrics, **rows[-1].metrics})
+                elif new:
+                    rows.append(fresh)
             case "finish":
                 memory.finish(trial, Outcome(rest[0]), {})
                 state[trial] = rest[0].value
@@ -363,6 +396,6 @@ def test_any_history_is_mirrored_as_its_deduplicated_self(database: Path, histor
     assert memory.close() == 0
     runs = stored(database, study)
     assert {trial: run["points"] for trial, run in runs.items()} == {
-        trial: points_of(list(rows.values())) for trial, rows in model.items()
+        trial: points_of(rows) for trial, rows in model.items()
     }
     assert {trial: run["tags"]["tuner.state"] for trial, run in runs.items()} == state

@@ -16,7 +16,7 @@ from tracking_helpers import SPEC, row
 from tuner.spec.errors import StoreError
 from tuner.spec.records import Measurement, Outcome, Spent, State
 from tuner.tracking import spool as spool_module
-from tuner.tracking.base import NullTracker, admit, merge
+from tuner.tracking.base import Kept, NullTracker, merge
 from tuner.tracking.spool import (
     Finish,
     Record,
@@ -84,7 +84,7 @@ def test_a_torn_last_line_is_cut_and_the_next_append_stands_alone(tmp_path: Path
     path.write_bytes(first + second[:kept])
     assert read_spool(path).damaged == 1
     spool = Spool(path)
-    assert (spool.cut, spool.started, spool.last) == (kept, True, None)
+    assert (spool.cut, spool.started, spool.kept) == (kept, True, Kept())
     spool.append(row(2), durable=False)
     spool.close()
     content = read_spool(path)
@@ -119,11 +119,30 @@ def test_a_missing_spool_is_a_sentence(tmp_path: Path) -> None:
 def test_a_row_that_only_brings_the_milestone_adds_to_its_step() -> None:
     first = Measurement(Spent(8, 800, 8e6, 1.0), {"train_loss": 2.0}, None, 111)
     again = Measurement(Spent(8, 800, 8e6, 1.5), {"train_loss": 2.0, "val_loss": 2.1}, 4, 222)
-    kept = admit(first, again)
+    known = Kept().after(first)
+    kept = known.admit(again)
     assert kept == Measurement(first.spent, {"val_loss": 2.1}, 4, 111)
     whole = merge(first, kept)
     assert whole == Measurement(first.spent, {"train_loss": 2.0, "val_loss": 2.1}, 4, 111)
-    assert admit(whole, again) is None
+    assert known.after(kept).last == whole
+    assert known.after(kept).admit(again) is None
+
+
+def test_several_milestones_of_one_step_are_all_kept(tmp_path: Path) -> None:
+    """Fewer steps than milestones: each has its row, at the time of the first."""
+    spool, kept = Spool(tmp_path / "spool.jsonl"), Kept()
+    for mark in (1, 2, 2, 3, 1):
+        if (new := kept.admit(replace(row(4, mark, val_loss=2.0), time_ms=100 + mark))) is not None:
+            spool.append(new, durable=True)
+            kept = kept.after(new)
+    spool.close()
+    rows = read_spool(tmp_path / "spool.jsonl").rows
+    assert [(one.spent.steps, one.milestone, one.metrics, one.time_ms) for one in rows] == [
+        (4, mark, {"val_loss": 2.0}, 101) for mark in (1, 2, 3)
+    ]
+    again = Spool(tmp_path / "spool.jsonl")
+    assert again.kept == kept
+    again.close()
 
 
 def test_the_forgetful_tracker_keeps_the_rule() -> None:
@@ -144,7 +163,7 @@ def test_a_row_from_before_there_were_samples_has_none() -> None:
 
 def test_samples_come_with_the_milestone_and_stay_with_its_step() -> None:
     first = row(8)
-    kept = admit(first, replace(row(8, 4, val_loss=2.0), samples=("once", "upon")))
+    kept = Kept().after(first).admit(replace(row(8, 4, val_loss=2.0), samples=("once", "upon")))
     assert kept is not None
     assert kept.samples == ("once", "upon")
     assert merge(first, kept).samples == ("once", "upon")

@@ -106,6 +106,14 @@ def test_half_a_private_key_is_masked_as_well() -> None:
         ("token = 'AKIAABCDEFGHIJKLMNOP/theremainingpart'", "token = '<key>'"),
         ("'user@example.com' sent secret: 'me@example.com'", "'<email>' sent secret: '<key>'"),
         ("y = W@x.reshape(-1, 3)", "y = W@x.reshape(-1, 3)"),
+        # scripts that set no blanks around it
+        ("お問い合わせはinfo@example.jpまで", "お問い合わせは<email>まで"),
+        ("info@example.kr로 보내주세요", "<email>로 보내주세요"),
+        ("联系foo@bar.com。", "联系<email>。"),
+        ("ติดต่อ" * 20 + "foo@bar.com", "ติดต่อ" * 20 + "<email>"),
+        ("jürgen.groß@straße.de, σοφία@παράδειγμα.gr", "<email>, <email>"),
+        ("密钥是sk-abcDEF1234567890abcdef", "密钥是<key>"),
+        ("glpat-abcdefghij12345是我的", "<key>是我的"),
     ],
 )
 def test_secrets_in_odd_places(text: str, masked: str) -> None:
@@ -188,6 +196,21 @@ def test_a_text_is_learned_once_and_never_what_is_judged_by(tmp_path: Path, dupl
         assert 2 <= report["left_out"]["near duplicate"] <= 5
     trained = parts["train"].casefold()
     assert all(" ".join(trained.split()).count(text.casefold()) <= 1 for text in good)
+
+
+def test_near_duplicates_are_seen_in_scripts_without_blanks(tmp_path: Path) -> None:
+    """One character of a hundred is another; each text stands in both forms."""
+    rng = random.Random(3)
+    whole = ["".join(chr(rng.randrange(0x4E00, 0x6000)) for _ in range(100)) for _ in range(30)]
+    texts = [text for one in whole for text in (one, one[:50] + "龜" + one[51:])]
+    path = tmp_path / "lines.txt"
+    path.write_text("\n".join(texts), encoding="utf-8")
+    data = DataSpec.model_validate(
+        {"source": "text", "path": str(path), "documents": "line", "context": 16, "split": [0.8, 0.1, 0.1]}
+        | {"tokenizer": {"kind": "byte"}, "clean": {"duplicates": "near"}}
+    )
+    report = corpus_report(Path(open_corpus(data, tmp_path / "corpora").info.folder))
+    assert report["left_out"].get("near duplicate", 0) >= 20
 
 
 def test_one_text_without_documents_says_what_it_needs(tmp_path: Path) -> None:

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from tuner.spec.errors import DataError
 from tuner.spec.parts.data import DataSpec
 from tuner.spec.records import Preparing
-from tuner.train.text.corpus import Corpus, corpus_info, open_corpus, read_corpus
+from tuner.train.text.corpus import Corpus, corpus_info, corpus_report, open_corpus, read_corpus
+from tuner.train.text.prepare.watch import strangeness
 from tuner.train.text.source import Document, Source
 from tuner.train.text.split import PARTS, pieces
 
@@ -367,3 +368,23 @@ print([name for name in ("torch", "lightning", "datasets", "tokenizers", "pandas
 """
     command = [sys.executable, "-W", "error", "-c", code, book.model_dump_json(), str(tmp_path / "c")]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+# --- what a vocabulary cannot spell
+
+
+@pytest.mark.parametrize("kind", ["char", "byte"])
+def test_what_the_vocabulary_cannot_spell_is_counted_and_said(tmp_path: Path, kind: str) -> None:
+    """All of it is one token that is soon foretold: a loss on it praises nobody."""
+    data = text_spec(
+        tmp_path / "book.txt", "the cat sat on the mat. " * 200 + "漢字かな " * 120, tokenizer={"kind": kind}
+    )
+    found = corpus_report(Path(open_corpus(data, tmp_path / "corpora").info.folder))["unknown"]
+    if kind == "byte":
+        assert found == {"train": 0, "val": 0, "test": 0}
+        assert strangeness(found) is None
+        return
+    assert found["train"] == 0
+    assert found["test"] > 0.5
+    assert "of the test part is in characters or words that the vocabulary does not have" in str(strangeness(found))
+    assert strangeness({"val": 0.0009}) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import re
@@ -16,8 +17,8 @@ from hypothesis import strategies as st
 
 from tuner.spec.errors import DataError
 from tuner.spec.parts.data import DataSpec
-from tuner.train.text import blocks
-from tuner.train.text.blocks import file_blocks, text_blocks
+from tuner.train.text.reading import blocks
+from tuner.train.text.reading.blocks import file_blocks, text_blocks
 from tuner.train.text.source import SOURCE, Source, open_source, require_unchanged
 
 
@@ -168,6 +169,33 @@ def test_rows_are_documents(tables: Path, name: str) -> None:
         texts(open_source(spec(kind, tables / name, column="txt")))
     one, other = (open_source(spec(kind, tables / name, column=c)).key for c in ("id", "text"))
     assert one != other
+
+
+@pytest.mark.parametrize("compressed", [False, True], ids=["plain", "gz"])
+def test_rows_of_json_may_have_keys_that_others_lack(tmp_path: Path, compressed: bool) -> None:
+    """Of a thousand rows: the keys of the first ones bind nobody, and values need no one type."""
+    rows: list[dict[str, Any]] = [{"text": f"row {number}"} for number in range(900)]
+    rows += [{"lang": "en", "text": "row 900"}, {"text": 901, "when": "2024-01-01", "more": {"a": [1]}}, {"lang": "de"}]
+    path = tmp_path / ("log.jsonl.gz" if compressed else "log.jsonl")
+    lines = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    path.write_bytes(gzip.compress(lines) if compressed else lines)
+    assert texts(open_source(spec("json", path, column="text"))) == [*(f"row {n}" for n in range(901)), "901"]
+    assert texts(open_source(spec("json", path, column="when"))) == ["2024-01-01"]
+    with pytest.raises(DataError, match="no column 'nope'; its columns are: text, lang, when, more"):
+        texts(open_source(spec("json", path, column="nope")))
+    (tmp_path / "list.json").write_text('{"text": "fine"}\n["text"]\n')
+    with pytest.raises(DataError, match=r"list\.json, line 2: expected an object"):
+        texts(open_source(spec("json", tmp_path / "list.json", column="text")))
+
+
+def test_rows_that_end_with_a_comma_are_read_as_headed(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("text,url\nHello world,http://a,\nMore,http://b,\n")
+    assert texts(open_source(spec("csv", path, column="text"))) == ["Hello world", "More"]
+    uneven = open_source(spec("csv", path, column="text")).key
+    path.write_text("text,url\nHello world,http://a\nMore,http://b\n")
+    assert texts(open_source(spec("csv", path, column="url"))) == ["http://a", "http://b"]
+    assert open_source(spec("csv", path, column="text")).key != uneven
 
 
 def test_several_tables_are_read_in_order(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from tuner.train.fit import Place, fit
 from tuner.train.model.gpt import GPT
 from tuner.train.text.corpus import open_corpus
 from tuner.train.text.cursor import evaluation_windows
-from tuner.train.text.tokenizer import ByteTokenizer, CharTokenizer, Tokenizer, build_tokenizer
+from tuner.train.text.tokenizer import ByteTokenizer, CharTokenizer, LibraryTokenizer, Tokenizer, build_tokenizer
 from tuner.train.use.trained import Trained, load_checkpoint, load_model
 from tuner.train.use.words import Words, first_id
 
@@ -187,6 +187,27 @@ def test_a_character_of_several_tokens_comes_whole() -> None:
     assert words.rest() == ""
     words.add(0xF0)
     assert words.rest() == "\ufffd"
+
+
+def test_characters_that_a_vocabulary_spells_in_bytes_come_whole(tmp_path: Path) -> None:
+    """As Llama 2's and Mistral's do: the decoder has one U+FFFD for each byte of a run that is not whole yet."""
+    from tokenizers import Tokenizer as Library
+    from tokenizers import decoders, models
+
+    known = {f"<0x{byte:02X}>": byte for byte in range(256)} | {letter: 256 + n for n, letter in enumerate("abc d")}
+    library = Library(models.BPE(known, [], byte_fallback=True))
+    library.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
+    tokenizer = LibraryTokenizer(library.to_str())
+    text = "a 字b" + "漢字かな交じり文🦜" * 5 + " c漢d"
+    (ids,) = tokenizer.encode([text])
+    assert len(ids) > len(text)
+    for cut in (1, 2, 9, 10, 11, 40):
+        before = [int(i) for i in ids[:cut]]
+        words = Words(tokenizer, before)
+        pieces = [words.add(int(i)) for i in ids[cut:]]
+        said = "".join(pieces) + words.rest()
+        assert said.lstrip("\ufffd") == text[len(text) - len(said.lstrip("\ufffd")) :]
+        assert said.count("\ufffd") <= 2  # what is left of a character that the prompt tore
 
 
 def test_a_text_ends_at_its_end() -> None:

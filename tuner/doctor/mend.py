@@ -35,9 +35,9 @@ def mend(case: Case, found: Collection[Finding], storage: Storage, away: Collect
             said += retain_best(case.folder, case.record, settings.keep, settings.disk)
     if case.uri is not None and case.uri not in away and kinds & {Mend.SYNC, Mend.LINK}:
         try:
-            if Mend.SYNC in kinds and case.folder.is_dir():
+            if synced := Mend.SYNC in kinds and case.folder.is_dir():
                 sync(case.folder, case.uri)
-            named = link(case, storage)
+            named = link(case, storage, anew=synced)
             if named and Mend.LINK not in kinds:
                 said.append(f"the store names the MLflow runs of {some(named)} now")
         except TunerError as error:
@@ -45,10 +45,11 @@ def mend(case: Case, found: Collection[Finding], storage: Storage, away: Collect
     return said
 
 
-def link(case: Case, storage: Storage) -> dict[int, str]:
-    """Have the store name the runs of trials that were mirrored when their driver had left; which ones.
+def link(case: Case, storage: Storage, anew: bool) -> dict[int, str]:
+    """Have the store name the runs of trials that were mirrored when their driver had left, with ``anew`` also of those
+    whose run was lost and is made once more; which ones.
 
     Raises:
         StoreError: the store refuses.
     """
-    return name_runs(storage, case.url, case.name, None, runs_to_link(case))
+    return name_runs(storage, case.url, case.name, None, runs_to_link(case, anew), anew)

@@ -107,6 +107,7 @@ class Ceremony:
 
         Raises:
             PromotionError: it had not registered anything yet, so that there is nothing to go on with.
+            TunerError: its version does not verify, or not now; it stays as it was, and ``undo`` ends it.
         """
         with self._locked(model):
             pending = self.pending(model)
@@ -119,8 +120,7 @@ class Ceremony:
                     f"`tuner promote {model} --undo` closes it, then promote again."
                 )
             proposal = _proposal(pending, actor)
-            with self._stopping(proposal, version):
-                self._verify(proposal, version)
+            self._verify(proposal, version)  # an alias may have moved: where this fails, it still is to be ended
             self._crown(proposal, version, announced=pending.last.stage is Stage.INTENT)
             return version
 
@@ -207,11 +207,11 @@ class Ceremony:
 
     @contextmanager
     def _stopping(self, proposal: Proposal, version: int | None = None) -> Iterator[None]:
-        """What fails before any alias moves ends the ceremony by itself, and the ledger says why."""
+        """What fails or is interrupted before any alias moves ends the ceremony by itself, and the ledger says why."""
         try:
             yield
-        except TunerError as error:
-            self.ledger.write(proposal.entry(Stage.STOPPED, version, str(error)))
+        except (TunerError, OSError, KeyboardInterrupt) as error:
+            self.ledger.write(proposal.entry(Stage.STOPPED, version, str(error) or "interrupted"))
             raise
 
     def _verify(self, proposal: Proposal, version: int) -> None:

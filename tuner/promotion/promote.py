@@ -160,6 +160,22 @@ class Return:
     told: Entry
 
 
+def take_back(desk: Desk, model: str, reason: str) -> bool:
+    """Take an interrupted ceremony back, and let its trial's checkpoints go where no champion was made of them; False
+    where nothing was interrupted.
+    """
+    pending = desk.ceremony.pending(model)
+    undone = desk.ceremony.undo(model, desk.actor, reason)
+    if undone and pending is not None and (checkpoint := pending.begun.candidate.get("checkpoint")):
+        history = desk.ledger.history(model)
+        crowned = [announced(history, e.after) for e in history if e.stage is Stage.DONE and e.after is not None]
+        trial = Path(str(checkpoint)).parent.parent
+        kept = {Path(str(one.candidate["checkpoint"])).parent.parent for one in crowned if one and one.candidate}
+        if trial not in kept:
+            release(trial)
+    return undone
+
+
 def way_back(desk: Desk, model: str, to: int | None) -> Return:
     """The former champion that a rollback would bring back, the last one before the present where ``to`` is None.
 

@@ -99,8 +99,6 @@ class Driver:
         """
         self._began = self._looked = self.clock()
         self.search.outage.say, self.search.outage.hurried = self.watcher.say, lambda: self._signals > 0
-        for request in self.search.requests():  # asked of a driver that is gone
-            self.search.answer(request, "no driver was running")
         self._waiting.extend(self.search.unfinished())
         self._recovered = {asked.number for asked in self._waiting if asked.begun}
         self._tidy()  # the driver before may have died before it had
@@ -275,7 +273,7 @@ class Driver:
         self.tracker.start(number, running.asked.point, {f"tuner.{k}": str(v) for k, v in told.items()}, started.spec)
         running.started, running.parts = True, int(started.facts.get("accumulate") or running.parts or 1)
         self.watcher.started(number, running.asked.point, started)
-        self._halt(self._endings.strange(running.asked.point, started.facts))
+        self._halt(self._endings.strange(started))
 
     def _measured(self, number: int, measurement: Measurement) -> None:
         """Spool first, then the store, then the verdict: what a worker was answered is on disk."""

@@ -4,14 +4,18 @@ Counts and sentences only; the driver obeys.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tuner.spec.records import Outcome, Point, State, Value
+from tuner.spec.parts.scalars import digest
+from tuner.spec.records import MIXED, Outcome, Started, State
 
 BARREN = 200
 """So many infeasible points in a row end a study: its rules forbid nearly everything."""
+
+_AFTER = {"context", "windows", "val_tokens", "overlap", "augment", "mix"}
+"""What is said of data and changes nothing of the text and its tokens."""
 
 
 @dataclass
@@ -23,22 +27,24 @@ class Endings:
     folder: Path
     _failures: list[str] = field(default_factory=list)
     _infeasible: int = 0
-    _text: Value = None
+    _texts: dict[str, str] = field(default_factory=dict)
 
-    def strange(self, point: Point, facts: Mapping[str, Value]) -> str | None:
-        """Why the study must end where a trial has begun on another text than those before it; None where it has not,
-        or where the search may choose what is read.
+    def strange(self, started: Started) -> str | None:
+        """Why the study must end where a trial has begun on another text than those before it that read the same, in
+        the same tokens; None where it has not.
         """
-        if any(path.partition(".")[0] in ("data", "recipe") for path in point):
+        if (own := started.facts.get("data_fingerprint")) is None:
             return None
-        text = facts.get("data_fingerprint")
-        self._text = self._text or text
-        if text == self._text:
-            return None
-        return (
-            f"study '{self.name}' stopped: the text has changed while it ran (fingerprint {text}, before "
-            f"{self._text}), and losses on two texts do not compare; put it back as it was, or begin another study."
-        )
+        read = digest({name: value for name, value in started.spec.get("data", {}).items() if name not in _AFTER})
+        mixed = json.loads(str(started.facts.get(MIXED, "{}")))
+        for name, text in {"": str(own), **mixed}.items():
+            if (before := self._texts.setdefault(f"{read} {name}", text)) != text:
+                return (
+                    f"study '{self.name}' stopped: the text{f' {name}' if name else ''} has changed while it ran "
+                    f"(fingerprint {text}, before {before}), and losses on two texts do not compare; put it back as it "
+                    "was, or begin another study."
+                )
+        return None
 
     def take(self, outcome: Outcome) -> str | None:
         """Count one more end; why the study must end, None where it goes on."""

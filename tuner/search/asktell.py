@@ -201,7 +201,7 @@ class Search:
         chosen: Point | None = None
         yield
         if isinstance(sampler, BayesSampler) and (trials := self._to_choose_by(trial._trial_id)):
-            chosen = yield from sampler.choosing(trials, trial.number)
+            chosen = yield from sampler.choosing(trials, trial.number, self.seconds)
         return self._opened(*self._chosen(trial._trial_id, chosen))
 
     @_guarded

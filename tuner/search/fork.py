@@ -4,8 +4,9 @@ Reading the old study and writing the new one's first trials only; the old one s
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import optuna
 from optuna.storages import BaseStorage
@@ -48,9 +49,7 @@ def fork(storage: BaseStorage, spec: StudySpec, old: str, fingerprint: str) -> F
         StoreError: there is no study ``old``.
         SpecError: the new study is a grid, which tries every point anyway, or it is ``old`` itself.
     """
-    if spec.study.sampler == "grid" or spec.name == old:
-        why = "it is the same study" if spec.name == old else "a grid tries every point of its space anyway"
-        raise SpecError(f"study '{spec.name}' cannot begin with the trials of '{old}': {why}.")
+    require_forkable(spec, old)
     record = read_study(storage, old)
     study = optuna.load_study(study_name=spec.name, storage=storage)
     before, imported, refused = StudySpec.stored(record.spec), [], {}
@@ -67,9 +66,17 @@ def fork(storage: BaseStorage, spec: StudySpec, old: str, fingerprint: str) -> F
             continue
         study.add_trial(_taken_over(spec, record.name, trial, point))
         imported.append(trial.number)
-    waiting = any("enqueued_by" in attributes for attributes in here)
-    queued = [] if imported or waiting else list(_queue(study, spec, before, record))
+    asked = {attributes.get("enqueued_by") for attributes in here}
+    queued = [] if imported else list(_queue(study, spec, before, record, asked))
     return Forked(tuple(imported), tuple(queued), {k: why for k, why in refused.items() if k not in queued})
+
+
+def require_forkable(spec: StudySpec, old: str) -> None:
+    """Raises SpecError where the study is a grid, which tries every point anyway, or ``old`` itself."""
+    if spec.study.sampler == "grid" or spec.name == old:
+        why = "it is the same study" if spec.name == old else "a grid tries every point of its space anyway"
+        hint = "; give it a name of its own (--set name=...)" if spec.name == old else ""
+        raise SpecError(f"study '{spec.name}' cannot begin with the trials of '{old}': {why}{hint}.")
 
 
 def _same_trial(spec: StudySpec, before: StudySpec, record: StudyRecord, trial: TrialRecord, fingerprint: str) -> Point:
@@ -131,8 +138,12 @@ def _taken_over(spec: StudySpec, old: str, trial: TrialRecord, point: Point) -> 
     return taken
 
 
-def _queue(study: optuna.Study, spec: StudySpec, before: StudySpec, record: StudyRecord) -> Iterator[int]:
-    """Queue the best points of the old study that the new space has, each once."""
+def _queue(
+    study: optuna.Study, spec: StudySpec, before: StudySpec, record: StudyRecord, asked: Container[Any]
+) -> Iterator[int]:
+    """Queue the best points of the old study that the new space has, each once; those ``asked`` already, by whom their
+    trials are said to be, are queued.
+    """
     queued: list[Point] = []
     for trial in record.ranked():
         try:
@@ -142,5 +153,6 @@ def _queue(study: optuna.Study, spec: StudySpec, before: StudySpec, record: Stud
             continue
         if point not in queued and len(queued) < BEST:
             queued.append(point)
-            study.enqueue_trial(dict(point), user_attrs={"enqueued_by": f"{record.name}/{trial.number}"})
+            if (name := f"{record.name}/{trial.number}") not in asked:
+                study.enqueue_trial(dict(point), user_attrs={"enqueued_by": name})
             yield trial.number

@@ -75,6 +75,12 @@ def answer(storage: BaseStorage, study: str, request: Request, sentence: str) ->
     _loaded(storage, study).set_user_attr(_ANSWERED + request.id, sentence)
 
 
+def dismiss(storage: BaseStorage, study: str) -> None:
+    """Answer what was asked of a driver that is gone: for the next one, once it has the study's lock."""
+    for request in waiting(_loaded(storage, study).user_attrs):
+        answer(storage, study, request, "no driver was running")
+
+
 def answered(storage: BaseStorage, study: str, request: Request) -> str | None:
     """What became of it; None while nobody has answered."""
     sentence = _loaded(storage, study).user_attrs.get(_ANSWERED + request.id)

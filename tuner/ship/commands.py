@@ -7,7 +7,8 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from tuner.promotion.gates import Answer, Result
 from tuner.promotion.ledger import Entry, Stage
 from tuner.promotion.package.folder import MANIFEST, verify
 from tuner.promotion.package.named import located
-from tuner.promotion.promote import Desk, consider, promote, rollback, way_back
+from tuner.promotion.promote import Desk, consider, promote, rollback, take_back, way_back
 from tuner.promotion.truth import CHAMPION, announced, complaints, named
 from tuner.spec.errors import PromotionError
 
@@ -52,7 +53,7 @@ def run_promote(
         names = ", ".join(answer.gate for answer in closed)
         hint = "" if override else " `--override` with a --reason promotes it all the same, marked for ever."
         raise PromotionError(f"trial {one.trial} of '{study}' is not promoted; closed gates: {names}.{hint}")
-    with console.status("packaging and registering"):
+    with console.status("packaging and registering"), _told_what_is_left(desk, one.model):
         version = promote(desk, judged, reason, override)
     before = "no champion before" if judged.champion is None else f"before: version {judged.champion.version}"
     console.print(f"{one.model} version {version} is champion now ({before})")
@@ -67,9 +68,9 @@ def end_interrupted(console: Console, desk: Desk, model: str, undo: bool, reason
     """
     if not desk.ledger.history(model):
         raise PromotionError(f"the ledger knows no model '{model}'; `tuner promote STUDY --best` makes one.")
-    with console.status("verifying"):
+    with console.status("verifying"), _told_what_is_left(desk, model):
         if undo:
-            ended = desk.ceremony.undo(model, desk.actor, reason or "undone after an interruption")
+            ended = take_back(desk, model, reason or "undone after an interruption")
         else:
             ended = desk.ceremony.resume(model, desk.actor) is not None
     champion = named(desk.registry.champion(model))
@@ -82,8 +83,20 @@ def end_interrupted(console: Console, desk: Desk, model: str, undo: bool, reason
 def run_rollback(console: Console, desk: Desk, model: str, to: int | None, reason: str) -> None:
     with console.status("verifying the former champion"):
         back = way_back(desk, model, to)
-        rollback(desk, back, reason)
+        with _told_what_is_left(desk, model):
+            rollback(desk, back, reason)
     console.print(f"{model}: version {back.to} is champion again (before: {named(back.now)})")
+
+
+@contextmanager
+def _told_what_is_left(desk: Desk, model: str) -> Iterator[None]:
+    """Ctrl-C once aliases have moved leaves something to end: say so, for the same command would not go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if (pending := desk.ceremony.pending(model)) is None:
+            raise
+        raise PromotionError(f"interrupted: {pending.sentence}.") from None
 
 
 def print_history(console: Console, desk: Desk, model: str, as_json: bool) -> None:
@@ -156,6 +169,8 @@ def run_export(console: Console, desk: Desk, name: str, folder: Path, as_gpt2: b
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise PromotionError(f"{folder}: expected a new or empty folder.")
+    told = list[str]()
+    draft = folder.absolute().with_name(f".{folder.absolute().name}.exporting")
     with (
         located(desk.store, desk.registry, name) as found,
         tempfile.TemporaryDirectory(prefix="tuner-export-") as place,
@@ -164,11 +179,30 @@ def run_export(console: Console, desk: Desk, name: str, folder: Path, as_gpt2: b
         if as_gpt2:
             from tuner.train.use.gpt2 import write_gpt2
 
-            write_gpt2(plain, folder)
+            _whole(folder, draft, lambda: told.extend(write_gpt2(plain, draft)))
         else:
-            shutil.copytree(plain, folder, dirs_exist_ok=True)
+            _whole(folder, draft, lambda: shutil.copytree(plain, draft, dirs_exist_ok=True))
     use = f"transformers.GPT2LMHeadModel.from_pretrained({str(folder)!r})" if as_gpt2 else f"tuner generate {folder}"
+    for sentence in told:
+        console.print(Text(f"note: {sentence}"), soft_wrap=True)
     console.print(Text(f"{name} is in {folder}; try: {use}"), soft_wrap=True)
+
+
+def _whole(folder: Path, draft: Path, write: Callable[[], object]) -> None:
+    """Have ``draft`` written and call it ``folder`` then, so that no half of a model stands there.
+
+    Raises:
+        OSError: the disk refused it; nothing of it is left.
+    """
+    shutil.rmtree(draft, ignore_errors=True)
+    try:
+        draft.parent.mkdir(parents=True, exist_ok=True)
+        write()
+        draft.replace(folder)
+    except shutil.Error as error:  # of several files: source, target, why
+        raise OSError(None, str(error.args[0][0][2]), str(folder)) from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
 
 
 def _plain(folder: Path, corpora: Path, into: Path) -> Path:

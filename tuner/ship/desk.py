@@ -35,7 +35,7 @@ def _said(store: str, name: str | None) -> str | None:
     if name is None:
         return None
     with contextlib.suppress(TunerError):
-        study = re.split(r"[@:/]", name)[0]
+        study = re.split(r"[@:/]", name.removeprefix("models:/"))[0]
         known = [row.candidate["study"] for row in Ledger(store).history(study) if row.candidate]
         spec = read_study(open_storage(store), str(known[-1]) if known else study).spec
         said: str | None = spec["study"].get("tracking")

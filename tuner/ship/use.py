@@ -119,7 +119,7 @@ def run_evaluate(console: Console, desk: Desk, name: str, data: str, as_json: bo
 
 def _score(model: Trained, path: Path) -> Score:
     try:
-        return model.score(path.read_text(encoding="utf-8"))
+        return model.score(path.read_bytes().decode("utf-8"))  # its line ends as they are, which is how it was learned
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 text at byte {error.start}.") from error
     except DataError as error:

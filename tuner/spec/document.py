@@ -5,7 +5,7 @@ Text and positions only: what a key means, and which type a value must have, is 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -90,6 +90,10 @@ def read(text: str, source: str) -> Document:
     return Document(source, top, values, keys)
 
 
+SHORT: Mapping[Where, str] = {("trial", "init"): "source"}
+"""Sections that may be written as one word, and which of their keys that is."""
+
+
 def override(document: Document, changes: Sequence[str]) -> Document:
     """The document with ``PATH=VALUE`` changes applied, later ones winning; missing sections are made.
 
@@ -129,6 +133,8 @@ def _replace(document: Document, where: Where, text: str, label: str) -> Documen
     node: dict[str, Any] = tree
     for depth, step in enumerate(where[:-1], 1):
         below = node.get(str(step), {})
+        if isinstance(below, str) and where[:depth] in SHORT:
+            below = {SHORT[where[:depth]]: below}
         if not isinstance(below, dict):
             raise SpecError(f"{label}: {dotted(where[:depth])} is {said(below)}, it has no keys to set.")
         values.setdefault(where[:depth], label)

@@ -72,7 +72,14 @@ class StudySpec(Frozen):
     def _fits(self) -> Self:
         found = (
             _unnamed(self)
-            or [*_comparable(self), *_inherited(self), *_samplable(self), *_guessable(self), *_asleep(self)]
+            or [
+                *_comparable(self),
+                *_inherited(self),
+                *_samplable(self),
+                *_guessable(self),
+                *_asleep(self),
+                *_idle(self),
+            ]
             or [*_impossible(self)]
         )
         if found:
@@ -223,7 +230,7 @@ def _inherited(spec: StudySpec) -> list[Mistake]:
     init = spec.trial.init
     if init.source is None:
         return []
-    fixed = ["data.tokenizer.", "init.source", "init.sha256", "init.folder", "init.take"]
+    fixed = ["data.tokenizer."]
     if init.take != "nothing":
         fixed += ["model.", RECIPE, *(["data.context"] if spec.trial.model.positions == "learned" else [])]
     parts = ("model.dropout", "model.depth", "model.heads", "model.hidden")
@@ -270,14 +277,26 @@ def _asleep(spec: StudySpec) -> list[Mistake]:
     ]
 
 
+def _idle(spec: StudySpec) -> list[Mistake]:
+    """Dimensions that change nothing, so that trials would be one another's repeats."""
+    if spec.trial.task != "classify":
+        return []
+    return [
+        Mistake(
+            ("space", path), f"{path} changes nothing in a classifier, whose answers are its own; remove it", key=True
+        )
+        for path in ("model.softcap", "model.head")
+        if path in spec.space
+    ]
+
+
 def _samplable(spec: StudySpec) -> list[Mistake]:
     """What the sampler cannot do. cmaes models the float and int dimensions without ``when``; the others it
     draws at random, as Optuna does, so it needs at least one that it can model."""
     where: tuple[str | int, ...] = ("study", "sampler")
     sampler = spec.study.sampler
-    if spec.study.against is not None and sampler in ("tpe", "gp", "cmaes"):
-        sentence = f"{sampler} looks at the loss alone; with study.against use bayes, or random, grid or qmc"
-        return [Mistake(where, sentence)]
+    if spec.study.against is not None and (mistakes := _of_the_loss_alone(spec)):
+        return mistakes
     if sampler == "cmaes":
         plain = [path for path, dim in spec.space.items() if not isinstance(dim, ChoiceDim) and not dim.when]
         if not plain:
@@ -297,6 +316,22 @@ def _samplable(spec: StudySpec) -> list[Mistake]:
             )
         ]
     return []
+
+
+def _of_the_loss_alone(spec: StudySpec) -> list[Mistake]:
+    """What would end, or no longer try, what is small and cheap for its loss."""
+    study, found = spec.study, []
+    if study.sampler in ("tpe", "gp", "cmaes"):
+        instead = "bayes, or random, grid or qmc"
+        found.append(Mistake(("study", "sampler"), f"{_ALONE.format(study.sampler)} use {instead}"))
+    if study.pruner in ("median", "asha", "hyperband"):
+        found.append(Mistake(("study", "pruner"), f"{_ALONE.format(study.pruner)} use forecast or none"))
+    if study.stop is not None:
+        found.append(Mistake(("study", "stop"), f"{_ALONE.format('stop')} use study.totals", key=True))
+    return found
+
+
+_ALONE = "{} looks at the loss alone; with study.against"
 
 
 def _guessable(spec: StudySpec) -> list[Mistake]:

@@ -101,7 +101,7 @@ class TrialSpec(Frozen):
             raise ValueError(f"batch {self.batch} does not divide into {self.accumulate} micro-batches")
         if self.batch % (self.devices * (1 if self.accumulate == "auto" else self.accumulate)):
             raise ValueError(f"batch {self.batch} does not divide into {self.devices} devices' shares of micro-batches")
-        known = self.init.take != "all" or self.init.folder is not None  # else depth is not yet the ancestor's
+        known = self.init.source is None or self.init.folder is not None  # else depth is not yet the ancestor's
         if known and self.init.lora.rank is not None and self.init.freeze == self.model.depth:
             raise ValueError(f"init.freeze is {self.init.freeze}, all layers, so init.lora has none to adapt")
         if known and self.init.freeze > self.model.depth:

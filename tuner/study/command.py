@@ -126,22 +126,29 @@ def run_study(
     console = Console()
     spec = load(yaml, overrides, ancestry(RUNS, storage, keep=not dry_run))
     url, uri = storage_url(storage, spec.study.storage), location(spec.study.tracking)
-    print_plan(console, spec, make_plan(spec, RUNS, accelerators(), cluster), url, uri)
+    print_plan(console, spec, make_plan(spec, RUNS, [] if cluster else accelerators(), cluster), url, uri)
+    if old is not None:
+        from tuner.study.fork import require_source
+
+        require_source(spec, url, old)
     if dry_run:
         return 0
 
     from tuner.run.folder import claim, pin
     from tuner.search.asktell import Search
+    from tuner.search.requests import dismiss
     from tuner.search.store.lock import study_lock
     from tuner.search.store.storage import open_storage
     from tuner.study.fork import begin_with
     from tuner.study.hire import hired
+    from tuner.study.plan import remember_speed
     from tuner.study.show.screen import Screen
 
     folder = RUNS / spec.name
     with study_lock(url, spec.name, folder) as renew:
         opened = open_storage(url, create=True)
         search = Search(spec, opened)
+        dismiss(opened, spec.name)
         claim(folder, search.origin, uri)
         pin(folder, spec.trial.init)
         if not search.left:
@@ -153,18 +160,24 @@ def run_study(
             search = begin_with(console, spec, opened, old, info.texts)
         search.outage.renew = renew
         with hired(spec, folder, cluster, screen.say) as hands:
-            return _search(console, spec, search, info.vocab, folder, uri, hands)
+            ending = _search(console, spec, search, info.vocab, folder, uri, hands)
+            if ending == 0 and cluster is None:  # how quick a cluster was says nothing of this machine
+                remember_speed(RUNS, hands.workers.slots, search.record())
+            return ending
 
 
 def _already_complete(console: Console, spec: StudySpec, search: Search, folder: Path, uri: str) -> int:
     from tuner.run.retention import retain_best
-    from tuner.search.history import IMPORTED
+    from tuner.search.history import IMPORTED, QUEUED
+    from tuner.search.repeats import wanted
     from tuner.study.show.summary import print_best, print_standings
     from tuner.tracking.mirror import unmirrored
     from tuner.tracking.tracker import StudyTracker
 
     retain_best(folder, search.record(), spec.study.keep, spec.study.disk)  # its driver may have died before it had
-    end = search.enough()
+    again = spec.study.repeats
+    owed = again is not None and bool(wanted(search.record(), again.top, again.seeds))
+    end = search.enough() if search.searching or owed else None
     why = "nothing left to do" if end is None else end.sentence
     console.print(f"study {spec.name} is complete: {search.spent} of {spec.study.trials} trials; {why}", soft_wrap=True)
     nameless = any(t.ended and not {"mlflow_run", IMPORTED} & set(t.facts) for t in search.record().trials)
@@ -172,8 +185,14 @@ def _already_complete(console: Console, spec: StudySpec, search: Search, folder:
         _close(console, StudyTracker(folder, spec.name, uri, lambda sentence: None), search, uri, hurried=False)
     print_best(console, search.record())
     print_standings(console, search.record())
+    queued = sum(trial.state == QUEUED for trial in search.record().trials)
     more = f"raise study.trials to go on (--set study.trials={2 * spec.study.trials})"
-    if end is not None:
+    if queued:
+        those = "1 point that was queued waits" if queued == 1 else f"{queued} points that were queued wait"
+        more = f"{those}: --set study.trials={search.spent + queued}"
+    elif search.exhausted:
+        more = "every point of the grid was tried; another space is another study (--set name=...)"
+    elif end is not None:
         more = f"raise {end.raising} to go on"
     console.print(more, highlight=False)
     return 0
@@ -181,7 +200,6 @@ def _already_complete(console: Console, spec: StudySpec, search: Search, folder:
 
 def _search(console: Console, spec: StudySpec, search: Search, vocab: int, folder: Path, uri: str, hands: Hired) -> int:
     from tuner.run.driver import Driver, Ending
-    from tuner.study.plan import remember_speed
     from tuner.study.show.screen import Screen
     from tuner.study.show.summary import print_summary
     from tuner.study.version import code_version
@@ -205,9 +223,7 @@ def _search(console: Console, spec: StudySpec, search: Search, vocab: int, folde
         command = shlex.join(["python", *sys.orig_argv[1:]])
         console.print(Text(f"interrupted; the same command goes on:\n{command}"), soft_wrap=True)
         return INTERRUPTED
-    record = search.record()
-    remember_speed(RUNS, hands.workers.slots, record)
-    print_summary(console, record, search.importance(), time.monotonic() - began, str(RUNS))
+    print_summary(console, search.record(), search.importance(), time.monotonic() - began, str(RUNS))
     return 0
 
 

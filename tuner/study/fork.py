@@ -4,6 +4,7 @@ Which trials are the same is decided in search/fork.py.
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ from rich.console import Console
 from rich.text import Text
 
 from tuner.search.asktell import Search
-from tuner.search.fork import Forked, fork
+from tuner.search.fork import Forked, fork, require_forkable
+from tuner.search.history import read_study, study_names
+from tuner.search.store.storage import open_storage
 from tuner.spec.errors import StoreError
 from tuner.spec.study import StudySpec
 
@@ -32,6 +35,19 @@ def begin_with(console: Console, spec: StudySpec, storage: Any, old: str, finger
     return Search(spec, storage)
 
 
+def require_source(spec: StudySpec, url: str, old: str) -> None:
+    """Hold what ``--from`` says to the store, before anything is made.
+
+    Raises:
+        SpecError: the new study is a grid, or the old one itself.
+        StoreError: there is no study ``old``, and the new one has not begun with it yet.
+    """
+    require_forkable(spec, old)
+    opened = open_storage(url)
+    if spec.name not in study_names(opened):
+        read_study(opened, old)
+
+
 def fork_study(yaml: Path, overrides: list[str], storage: str | None, old: str, runs: Path) -> None:
     """Make the study of a YAML file and begin it with another's trials, without running any.
 
@@ -40,7 +56,6 @@ def fork_study(yaml: Path, overrides: list[str], storage: str | None, old: str, 
     """
     from tuner.run.folder import claim, pin
     from tuner.search.store.lock import study_lock
-    from tuner.search.store.storage import open_storage
     from tuner.search.store.url import storage_url
     from tuner.spec.load import load
     from tuner.study.prepare import ancestry, prepare_data
@@ -50,6 +65,7 @@ def fork_study(yaml: Path, overrides: list[str], storage: str | None, old: str, 
     console = Console()
     spec = load(yaml, overrides, ancestry(runs, storage))
     url = storage_url(storage, spec.study.storage)
+    require_source(spec, url, old)
     with study_lock(url, spec.name, runs / spec.name):
         opened = open_storage(url, create=True)
         search = Search(spec, opened)
@@ -60,7 +76,9 @@ def fork_study(yaml: Path, overrides: list[str], storage: str | None, old: str, 
         info = prepare_data(spec, runs / ".corpora", Screen(spec, console, 0, None))
         search.hold_text(info.texts)
         begin_with(console, spec, opened, old, info.texts)
-    console.print(Text(f"next: tuner study {yaml}"))
+    words = ["tuner", "study", str(yaml), *(word for said in overrides for word in ("--set", said))]
+    words += ["--storage", storage] if storage else []
+    console.print(Text(f"next: {shlex.join(words)}"), soft_wrap=True)
 
 
 def _say(console: Console, spec: StudySpec, old: str, forked: Forked) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 
 from tuner.run.hands.local import plan_slots
 from tuner.spec.budget import Unit
-from tuner.spec.errors import InfeasibleError
+from tuner.spec.errors import DataError, InfeasibleError
 from tuner.spec.study import StudySpec
 from tuner.spec.trial import TrialSpec
 from tuner.train.machine.capacity import divisions, limit_of
@@ -85,6 +85,21 @@ def vocabulary(trial: TrialSpec, corpora: Path) -> tuple[int, bool]:
     return tokenizer.vocab or ASSUMED_VOCAB[tokenizer.kind], tokenizer.kind in ("byte", "bpe")
 
 
+def _vocabularies(spec: StudySpec, trials: list[TrialSpec], corpora: Path, written: int) -> list[int]:
+    """The vocabulary of each trial; ``written`` is that of the tokenizer as written. A text is read once a tokenizer
+    whose size only the text tells.
+    """
+    known = {spec.trial.data.tokenizer: written}
+    for trial in trials:
+        if (tokenizer := trial.data.tokenizer) not in known:
+            try:
+                told = tokenizer.vocab if tokenizer.kind == "bpe" else vocabulary(trial, corpora)[0]
+            except DataError:  # said when the trial runs
+                told = None
+            known[tokenizer] = told or ASSUMED_VOCAB[tokenizer.kind]
+    return [known[trial.data.tokenizer] for trial in trials]
+
+
 def cost(trial: TrialSpec, vocab: int) -> Cost:
     """Count one trial. Checkpoints (last and best) hold 12 bytes a parameter each."""
     counts = counted(trial, vocab)
@@ -109,10 +124,11 @@ def make_plan(spec: StudySpec, runs: Path, devices: list[str], cluster: str | No
     places, threads = plan_slots(spec.study.at_once, devices, spec.study.trials, each)
     slots = len(places) // each
     trials = sample(spec)
-    costs = [cost(trial, vocab) for trial in trials] or [cost(spec.trial, vocab)]
+    vocabularies = _vocabularies(spec, trials, runs / ".corpora", vocab)
+    costs = [cost(*each) for each in zip(trials, vocabularies, strict=True)] or [cost(spec.trial, vocab)]
     parameters = [c.shape.parameters for c in costs]
     limit = limit_of(spec.study.memory, slots, bool(devices), each) if cluster is None else remote_limit(spec)
-    least = [_least(trial, vocab) for trial in trials]
+    least = [_least(*each) for each in zip(trials, vocabularies, strict=True)]
     kept = spec.study.keep if spec.study.against is None else spec.study.trials  # all of them may be on the front
     keep = sorted((c.disk for c in costs), reverse=True)[: kept + slots]
     return Plan(
@@ -162,7 +178,7 @@ def _seconds(spec: StudySpec, costs: list[Cost], slots: int, runs: Path) -> floa
 
 
 def _seconds_of_all(spec: StudySpec, costs: list[Cost], slots: int, runs: Path) -> float:
-    rounds = spec.study.most / slots
+    rounds = math.ceil(spec.study.most / slots)
     if spec.trial.budget.unit is Unit.SECONDS:
         return rounds * spec.trial.budget.amount
     flops = statistics.fmean(c.flops or 0.0 for c in costs)
@@ -185,8 +201,11 @@ def guessed_speed(slots: int) -> float:
 
 
 def remember_speed(runs: Path, slots: int, record: StudyRecord) -> None:
-    """Keep for the next plan what the trials of a study came to."""
-    spent = [(t.facts.get("flops"), t.facts.get("seconds")) for t in record.trials]
+    """Keep for the next plan what the trials that a study has run here came to."""
+    from tuner.search.history import IMPORTED
+
+    own = [trial for trial in record.trials if IMPORTED not in trial.facts]
+    spent = [(t.facts.get("flops"), t.facts.get("seconds")) for t in own]
     pairs = [(float(f), float(s)) for f, s in spent if isinstance(f, float | int) and isinstance(s, float | int)]
     flops, seconds = sum(f for f, _ in pairs), sum(s for _, s in pairs)
     if seconds <= 0:

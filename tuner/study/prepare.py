@@ -20,12 +20,12 @@ from tuner.spec.records import Ancestor, CorpusInfo, Preparing
 from tuner.spec.study import StudySpec
 from tuner.study.show.screen import Screen
 from tuner.train.text.corpus import corpus_report
-from tuner.train.text.prepare.watch import require_apart
+from tuner.train.text.prepare.watch import require_apart, strangeness
 
 
-def ancestry(runs: Path, storage: str | None, keep: bool = True) -> Ancestry:
-    """How ``trial.init.source`` is found: as the study began, whatever its name means now; else looked up, and its copy
-    kept below ``runs`` (without ``keep`` below a folder that goes with this process).
+def ancestry(runs: Path, storage: str | None, keep: bool = True, pinned: bool = True) -> Ancestry:
+    """How ``trial.init.source`` is found: as the study began, whatever its name means now, if ``pinned``; else looked
+    up, and its copy kept below ``runs`` (without ``keep`` below a folder that goes with this process).
     """
 
     def find(spec: StudySpec) -> Ancestor:
@@ -35,7 +35,7 @@ def ancestry(runs: Path, storage: str | None, keep: bool = True) -> Ancestry:
         from tuner.tracking.store import location
 
         init, models, corpora = spec.trial.init, runs / MODELS, runs / ".corpora"
-        known = init.sha256 or pins(runs / spec.name).get(str(init.source))
+        known = init.sha256 or (pins(runs / spec.name).get(str(init.source)) if pinned else None)
         if known is not None and (kept := kept_model(runs, known)).is_dir():
             answer = call(KeepJob(kept, corpora, models))
             if isinstance(answer, Ancestor):  # else it is damaged: fetched again
@@ -73,13 +73,16 @@ def prepare_data(spec: StudySpec, corpora: Path, screen: Screen, begun: bool = F
     if isinstance(answer, TunerError):
         raise answer
     assert isinstance(answer, CorpusInfo)
+    report = corpus_report(Path(answer.folder))
     if not begun:
-        require_apart(corpus_report(Path(answer.folder)).get("overlap", {}), spec.trial.data.overlap)
+        require_apart(report.get("overlap", {}), spec.trial.data.overlap)
     train, val, test = (words.count(tokens) for tokens in answer.tokens)
     screen.say(
         f"text: {train} tokens to train on, {val} to validate, {test} kept back for the test; "
         f"vocabulary {answer.vocab}; fingerprint {answer.fingerprint}"
     )
+    if strange := strangeness(report.get("unknown", {})):
+        screen.say(f"note: {strange}")
     return answer
 
 

@@ -81,8 +81,8 @@ def plan(records: Iterable[Record], gaps: Mapping[str, Gap], *, damaged: int = 0
 
     MLflow stores infinity as 1.8e308 and draws NaN as a hole: neither is logged. Instead the tag
     ``tuner.nonfinite`` names metric, value, first step and count; ``gaps`` are those of the records before.
-    ``damaged`` lines so far, where there are any, become the tag ``tuner.damaged_lines``. Metrics of steps
-    before ``since`` are in the store already and left out.
+    ``damaged`` lines so far, where there are any, become the tag ``tuner.damaged_lines``. Metrics from
+    before ``since`` (ms since the epoch) are in the store already and left out.
     """
     start: Start | None = None
     status: Status | None = None
@@ -99,7 +99,7 @@ def plan(records: Iterable[Record], gaps: Mapping[str, Gap], *, damaged: int = 0
                     texts[f"confusion/milestone-{record.milestone or 0:02d}.json"] = json.dumps(record.confusion)
                 for metric in row_metrics(record):
                     if math.isfinite(metric.value):
-                        if since is None or metric.step >= since:
+                        if since is None or metric.time_ms >= since:
                             metrics.append(metric)
                     else:
                         first = seen.get(metric.key, Gap(str(metric.value), metric.step, 0))

@@ -29,13 +29,16 @@ _PAUSE_S = 0.5
 
 @dataclass(frozen=True)
 class SyncReport:
-    """What `sync` found: trials with a spool, rows sent now and before, damaged lines, deleted runs."""
+    """What `sync` found: trials with a spool, rows sent now and before, damaged lines, deleted runs, and a sentence on
+    the first of those.
+    """
 
     trials: int
     points: int
     already: int
     damaged: int
     deleted: int
+    why: str = ""
 
 
 class Mirror(threading.Thread):
@@ -179,8 +182,9 @@ def sync(folder: Path, uri: str) -> SyncReport:
     """
     if not folder.is_dir():
         raise StoreError(f"{folder}: expected the folder of a study, got none; `tuner trials` lists them")
-    writer = Writer(folder.resolve().name, uri)
+    writer = Writer(folder.absolute().name, uri)
     trials = points = already = damaged = deleted = 0
+    why = ""
     with _alone(folder):
         for trial, path in trial_folders(folder):
             trials += 1
@@ -191,8 +195,8 @@ def sync(folder: Path, uri: str) -> SyncReport:
                     sent += done.rows
                     if not done.more:
                         break
-            except RunDeletedError:
-                deleted += 1
+            except RunDeletedError as error:
+                deleted, why = deleted + 1, why or str(error)
                 continue
             except Exception as error:
                 raise StoreError(
@@ -203,7 +207,7 @@ def sync(folder: Path, uri: str) -> SyncReport:
             points += sent
             already += done.cursor.rows - sent
             damaged += done.cursor.damaged
-    return SyncReport(trials, points, already, damaged, deleted)
+    return SyncReport(trials, points, already, damaged, deleted, why)
 
 
 def trial_folders(folder: Path) -> list[tuple[int, Path]]:

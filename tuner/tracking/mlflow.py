@@ -76,7 +76,7 @@ class Writer:
         self._experiment = ""
         self._known: set[str] = set()  # runs this writer has seen in the store
         self._refused: set[str] = set()  # runs of which a sample could not be stored, and that was told
-        self._since: dict[str, int | None] = {}  # run -> the last step stored when this writer met it
+        self._since: dict[str, int | None] = {}  # run -> the time of the last row stored when this writer met it
 
     def mirror(self, folder: Path, trial: int) -> Mirrored:
         """Send the next chunk of ``folder``'s spool, and note in its cursor how far that came.
@@ -102,13 +102,13 @@ class Writer:
             self._known.discard(run)  # deleted in MLflow meanwhile, perhaps: look again before the next try
             self._since.pop(run, None)
             raise
-        steps = [record.spent.steps for record in records if isinstance(record, Measurement)]
-        rows = len(steps) if since is None else sum(step > since for step in steps)
+        times = [record.time_ms for record in records if isinstance(record, Measurement)]
+        rows = len(times) if since is None else sum(time > since for time in times)
         after = replace(
             cursor,
             run=run,
             offset=offset,
-            rows=cursor.rows + len(steps),
+            rows=cursor.rows + len(times),
             damaged=cursor.damaged + damaged,
             gaps=done.gaps,
         )
@@ -156,10 +156,12 @@ class Writer:
         return self._experiment
 
     def _stored(self, run: str) -> int | None:
-        """The last step in the store when this writer met ``run``; all before it were sent before it."""
+        """The time (ms) of the last row in the store when this writer met ``run``; all before it were sent before it,
+        for times never go back within a spool, as steps may.
+        """
         if run not in self._since:
             history = self._client.get_metric_history(run, "tokens")  # every row has it
-            self._since[run] = max((metric.step for metric in history), default=None)
+            self._since[run] = max((metric.timestamp for metric in history), default=None)
         return self._since[run]
 
     def _tagged(self, trial: int) -> list[Any]:
@@ -221,7 +223,7 @@ class Writer:
             self._client.update_run(run, done.status.word)
         else:
             runs = self._tagged(trial)
-            self._only(next(one for one in runs if one.info.run_id == run), runs)
+            self._only(self._client.get_run(run), runs)
             self._client.set_terminated(run, done.status.word, done.status.end_ms)
         return note
 

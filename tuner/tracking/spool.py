@@ -16,7 +16,7 @@ from typing import Any
 from tuner.spec.disk import force
 from tuner.spec.errors import StoreError
 from tuner.spec.records import Measurement, Outcome, Spent, State, Value
-from tuner.tracking.base import merge
+from tuner.tracking.base import Kept, merge
 
 SPOOL = "spool.jsonl"
 _SEAL = re.compile(rb',"crc":"([0-9a-f]{8})"}$')
@@ -61,7 +61,8 @@ Record = Start | Resume | Tags | Finish | Measurement
 
 @dataclass(frozen=True)
 class SpoolContent:
-    """A whole spool: one row a step; ``finish`` None while the trial runs (again); ``damaged`` lines skipped.
+    """A whole spool: one row a step, of one that reached several milestones a row for each, in the order of steps;
+    ``finish`` None while the trial runs (again); ``damaged`` lines skipped.
 
     ``tags`` are those of all records, the last value of each; ``resumes`` counts how often the trial went on.
     """
@@ -77,8 +78,8 @@ class SpoolContent:
 class Spool:
     """The writer of one spool file. Opening cuts a torn last line off, so that no append can glue to it.
 
-    ``started``, ``resumes``, ``last`` (the last row, merged) and ``latest`` (the latest time, in milliseconds, also of
-    what is appended) say what the file held; ``cut`` is the number of bytes cut off.
+    ``started``, ``resumes``, ``kept`` (the rows) and ``latest`` (the latest time, in milliseconds, also of what is
+    appended) say what the file held; ``cut`` is the number of bytes cut off.
 
     Raises:
         StoreError: the file cannot be opened or read.
@@ -101,7 +102,10 @@ class Spool:
         content = collect(records)
         self.started = content.start is not None
         self.resumes = content.resumes
-        self.last = content.rows[-1] if content.rows else None
+        self.kept = Kept()
+        for record in records:
+            if isinstance(record, Measurement):
+                self.kept = self.kept.after(record)
         self._fresh = not data
 
     def append(self, record: Record, *, durable: bool) -> None:
@@ -159,10 +163,8 @@ def collect(records: Iterable[Record], damaged: int = 0) -> SpoolContent:
     for record in records:
         match record:
             case Measurement():
-                if rows and rows[-1].spent.steps == record.spent.steps:
-                    rows[-1] = merge(rows[-1], record)
-                else:
-                    rows.append(record)
+                merged = merge(rows[-1] if rows else None, record)
+                rows[-1 if rows and merged is not record else len(rows) :] = [merged]
                 continue
             case Start():
                 start = record
@@ -171,6 +173,7 @@ def collect(records: Iterable[Record], damaged: int = 0) -> SpoolContent:
             case Finish():
                 finish = record
         tags.update(record.tags)
+    rows.sort(key=lambda row: row.spent.steps)  # a resumed trial may reach a milestone at an earlier step
     return SpoolContent(start, tuple(rows), finish, tags, resumes, damaged)
 
 

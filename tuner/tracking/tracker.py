@@ -12,7 +12,7 @@ from typing import Any
 
 from tuner.spec.errors import StoreError
 from tuner.spec.records import Measurement, Outcome, Value
-from tuner.tracking.base import admit, merge
+from tuner.tracking.base import Kept
 from tuner.tracking.mirror import Mirror, Say
 from tuner.tracking.spool import SPOOL, Finish, Record, Resume, Spool, Start, Tags
 
@@ -23,7 +23,7 @@ class Spooler:
     def __init__(self, folder: Path, say: Say, wrote: Callable[[int], None] = lambda trial: None) -> None:
         self._folder, self._say, self._wrote = folder, say, wrote
         self._spools: dict[int, Spool] = {}
-        self._last: dict[int, Measurement | None] = {}
+        self._kept: dict[int, Kept] = {}
 
     def start(self, trial: int, params: Mapping[str, Value], tags: Mapping[str, str], spec: Mapping[str, Any]) -> None:
         self._close_spool(trial)
@@ -37,12 +37,13 @@ class Spooler:
 
     def row(self, trial: int, measurement: Measurement) -> bool:
         timed = replace(measurement, time_ms=self._now_ms(trial, measurement.time_ms))
-        last = self._last[trial]
-        kept = admit(last, timed)
+        self._started(trial)
+        before = self._kept[trial]
+        kept = before.admit(timed)
         if kept is None:
             return False
         self._write(trial, kept, durable=kept.milestone is not None)
-        self._last[trial] = merge(last, kept)
+        self._kept[trial] = before.after(kept)
         return True
 
     def tag(self, trial: int, tags: Mapping[str, str]) -> None:
@@ -70,7 +71,7 @@ class Spooler:
 
     def _open(self, trial: int) -> Spool:
         spool = self._spools[trial] = Spool(self._folder / str(trial) / SPOOL)
-        self._last[trial] = spool.last
+        self._kept[trial] = spool.kept
         return spool
 
     def _now_ms(self, trial: int, said: int = 0) -> int:
@@ -84,7 +85,7 @@ class Spooler:
     def _close_spool(self, trial: int) -> None:
         if (spool := self._spools.pop(trial, None)) is not None:
             spool.close()
-            self._last.pop(trial, None)
+            self._kept.pop(trial, None)
 
 
 class StudyTracker(Spooler):

@@ -89,9 +89,9 @@ def save(
     temporary.mkdir()
     try:
         plain = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-        with _named(temporary / WEIGHTS):
+        with written(temporary / WEIGHTS):
             save_file(plain, temporary / WEIGHTS)
-        with _named(temporary / STATE), (temporary / STATE).open("wb") as stream:  # torch's own writer hides the cause
+        with written(temporary / STATE), (temporary / STATE).open("wb") as stream:  # torch's own writer hides the cause
             torch.save(dict(state), stream)
         note(temporary / SPEC, json.dumps(spec, indent=1, sort_keys=True))
         files = {name: sha256(temporary / name) for name in (WEIGHTS, STATE, SPEC)}
@@ -120,7 +120,7 @@ def save(
 
 
 @contextlib.contextmanager
-def _named(path: Path) -> Iterator[None]:
+def written(path: Path) -> Iterator[None]:
     """Raise what the system refused as Python does, with the file's name.
 
     Safetensors has a sentence for it, with Rust's numbers; torch closes its archive, and that is what fails then.

@@ -12,7 +12,7 @@ from tuner.bench.lab import TEXT, tokenised, workplace
 from tuner.bench.search.machine import real_driver
 from tuner.bench.search.simulated import expected_loss, simulate, simulated_spec
 from tuner.run.watcher import Silent
-from tuner.search.bayes.prior import step_law
+from tuner.search.bayes.beliefs.prior import step_law
 from tuner.spec.load import parse
 
 YAML = """

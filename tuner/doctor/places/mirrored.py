@@ -99,14 +99,15 @@ def _unnamed(case: Case) -> Iterator[Finding]:
         )
 
 
-def runs_to_link(case: Case) -> dict[int, str]:
-    """Ended trials that name no run -> the run in which their spool is mirrored."""
+def runs_to_link(case: Case, anew: bool = False) -> dict[int, str]:
+    """Ended trials that name no run, with ``anew`` also those that name another -> the run that has their spool."""
     assert case.uri is not None
     found = {}
     for trial in ended(case):
         folder = trial_folder(case.folder, trial.number)
-        if trial.facts.get("mlflow_run") is None and folder.is_dir():
+        named = trial.facts.get("mlflow_run")
+        if (anew or named is None) and folder.is_dir():
             run = read_cursor(folder, case.uri).run
-            if run is not None:
+            if run not in (None, named):
                 found[trial.number] = run
     return found

@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence, Set
 
 import numpy as np
 
+from tuner.search.bayes.beliefs.size import cost
 from tuner.search.bayes.forecast import Forecasts
 from tuner.search.bayes.past import Seen
 from tuner.search.bayes.places.axes import Axes, Places, keys
 from tuner.search.bayes.places.axis import Array
-from tuner.search.bayes.prior import cost
 from tuner.search.bayes.process import Process
 from tuner.spec.study import StudySpec
 

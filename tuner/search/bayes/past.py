@@ -15,6 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 from tuner.search.bayes.forecast import Curve
 from tuner.search.bayes.places.axes import Axes, keys
 from tuner.search.bayes.places.axis import Array
+from tuner.search.history import IMPORTED
 from tuner.spec.records import Point, State
 from tuner.spec.study import StudySpec
 
@@ -25,7 +26,8 @@ Ending = Literal["complete", "pruned", "bad", "impossible", "running"]
 class Seen:
     """A trial of the history: ``curve`` milestone -> value, ``value`` at the full budget for complete ones. ``bad``
     ran and came to nothing, ``impossible`` could not run. ``row`` is where its point lies in the space; ``cost`` what
-    was measured of the study's second objective, where that is measured.
+    was measured of the study's second objective, where that is measured; ``seconds`` how long the whole trial takes to
+    train, judged by what it did here.
     """
 
     point: Point
@@ -34,6 +36,7 @@ class Seen:
     curve: Curve
     value: float | None = None
     cost: float | None = None
+    seconds: float | None = None
 
     @cached_property
     def key(self) -> bytes:
@@ -46,7 +49,8 @@ class Past:
 
     def __init__(self, spec: StudySpec) -> None:
         self.axes, self._cost = Axes(spec), str(spec.study.against)
-        self._lowest = spec.study.milestones if spec.trial.early_stop or "early_stop" in dict(spec.space.items()) else 0
+        self._milestones = spec.study.milestones
+        self._lowest = self._milestones if spec.trial.early_stop or "early_stop" in dict(spec.space.items()) else 0
         self._known: dict[int, Seen | None] = {}
         self._open: dict[int, tuple[FrozenTrial, Seen | None]] = {}
 
@@ -72,7 +76,7 @@ class Past:
             return self._known[number]
         before, seen = self._open.get(number, (None, None))
         if before is not trial:
-            seen = _seen(self.axes, trial, self._cost)
+            seen = _seen(self.axes, trial, self._cost, self._milestones)
             if seen is not None and self._lowest:
                 seen = replace(seen, curve=self.curve(seen.curve, seen.value is not None))
         if trial.state.is_finished():
@@ -83,7 +87,7 @@ class Past:
         return seen
 
 
-def _seen(axes: Axes, trial: FrozenTrial, cost: str) -> Seen | None:
+def _seen(axes: Axes, trial: FrozenTrial, cost: str, milestones: int) -> Seen | None:
     finite = {k: v for k, v in trial.intermediate_values.items() if math.isfinite(v)}
     ending: Ending
     match trial.state:
@@ -100,4 +104,6 @@ def _seen(axes: Axes, trial: FrozenTrial, cost: str) -> Seen | None:
         case _:
             return None
     value = trial.value if ending == "complete" else None
-    return Seen(trial.params, axes.encode(trial.params), ending, finite, value, trial.user_attrs.get(cost))
+    took = trial.user_attrs.get("seconds") if finite and IMPORTED not in trial.user_attrs else None
+    seconds = took * milestones / max(finite) if took else None
+    return Seen(trial.params, axes.encode(trial.params), ending, finite, value, trial.user_attrs.get(cost), seconds)

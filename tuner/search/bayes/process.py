@@ -17,6 +17,9 @@ GUESSES = 24
 FITTED = 80
 """Values that the settings are judged by, evenly taken where there are more: time grows with their cube."""
 
+SCATTER = 0.02
+"""Share of a value by which one differs from another, before any two are known; that belief is worth one value."""
+
 PIECE = 12
 """Settings that are judged at a time: 5 ms."""
 
@@ -64,7 +67,8 @@ class Process:
     def _fit(self, rows: Array, values: Array, doubt: Array, seed: int) -> Pieces[None]:
         self.rows = rows
         self.mean = float(values.mean())
-        self.scale = float(values.std()) or 1.0
+        thought = (SCATTER * self.mean) ** 2
+        self.scale = float(np.sqrt((len(values) * values.var() + thought) / (len(values) + 1))) or 1.0
         self._targets = (values - self.mean) / self.scale
         self._doubt = doubt / self.scale**2
         self.kernel = yield from self._fitted(np.random.default_rng(seed))

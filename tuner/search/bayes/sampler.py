@@ -15,10 +15,10 @@ from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 
+from tuner.search.bayes.beliefs.size import cost, shape
 from tuner.search.bayes.forecast import Forecasts
 from tuner.search.bayes.past import Past, Seen
 from tuner.search.bayes.pieces import Pieces, whole
-from tuner.search.bayes.prior import cost, shape
 from tuner.search.bayes.propose import proposing
 from tuner.spec.dimensions.dimension import ChoiceDim, Dimension, FloatDim
 from tuner.spec.records import Point
@@ -45,12 +45,12 @@ class BayesSampler(BaseSampler):
         self._spec, self._seed, self._past, self._random = spec, seed, past, RandomSampler(seed)
         self.chosen: Point | None = None
 
-    def choosing(self, trials: Sequence[FrozenTrial], number: int) -> Pieces[Point]:
-        """The point of trial ``number`` of ``trials``, a piece at a time."""
+    def choosing(self, trials: Sequence[FrozenTrial], number: int, clock: float = 0.0) -> Pieces[Point]:
+        """The point of trial ``number`` of ``trials``, a piece at a time, after ``clock`` seconds of the study."""
         before = bisect.bisect_left(trials, number, key=lambda one: one.number)
         history = self._past.seen(trials[:before])
         yield
-        return (yield from proposing(self._spec, self._past.axes, history, self._seed))
+        return (yield from proposing(self._spec, self._past.axes, history, self._seed, clock))
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         return {path: distribution(dimension) for path, dimension in self._spec.space.items()}

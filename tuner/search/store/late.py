@@ -14,8 +14,11 @@ LATE_RUN = "mlflow_run:"
 """Begins the study attribute that has a trial's MLflow run, by number, where that was known too late for the trial."""
 
 
-def name_runs(storage: BaseStorage, url: str, study: str, owner: str | None, runs: Mapping[int, str]) -> dict[int, str]:
-    """Have ended trials that name no run name theirs, of ``runs`` (trial -> run); which ones that were.
+def name_runs(
+    storage: BaseStorage, url: str, study: str, owner: str | None, runs: Mapping[int, str], anew: bool = False
+) -> dict[int, str]:
+    """Have ended trials that name no run name theirs, of ``runs`` (trial -> run); which ones that were. With ``anew``
+    those too that name another: their MLflow was lost, and the runs were made once more.
 
     None of a study whose id is not ``owner``, that of the study the runs were made for (None: not known, so any).
 
@@ -31,8 +34,8 @@ def name_runs(storage: BaseStorage, url: str, study: str, owner: str | None, run
         if owner not in (None, attributes.get("id")):
             return {}
         ended = [trial for trial in storage.get_all_trials(key, deepcopy=False) if trial.state.is_finished()]
-        nameless = {trial.number for trial in ended if "mlflow_run" not in trial.user_attrs}
-        found = {n: run for n, run in runs.items() if n in nameless and f"{LATE_RUN}{n}" not in attributes}
+        named = {t.number: attributes.get(f"{LATE_RUN}{t.number}", t.user_attrs.get("mlflow_run")) for t in ended}
+        found = {n: run for n, run in runs.items() if n in named and named[n] != run and (anew or named[n] is None)}
         for number, run in found.items():
             storage.set_study_user_attr(key, f"{LATE_RUN}{number}", run)
     return found

@@ -67,8 +67,10 @@ def study_lock(url: str, study: str, folder: Path) -> Iterator[Callable[[], None
                     "there."
                 )
 
-        note(holder, json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%H:%M")}))
+        who = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%H:%M")}
         try:
+            with contextlib.suppress(OSError):  # a courtesy: on a full disk the lock is held all the same
+                note(holder, json.dumps(who))
             yield renew
         finally:
             holder.unlink(missing_ok=True)

@@ -25,6 +25,10 @@ NOT_SEARCHED: Mapping[str, str] = {
     "devices": "what a trial runs on is the same for all; it changes no result",
     "strategy": "what a trial runs on is the same for all; it changes no result",
     "budget": "every trial of a study gets the same budget, else the largest budget wins",
+    **{
+        f"init.{name}": "the trials of a study begin with one model, in one way; make a study for each"
+        for name in ("source", "sha256", "folder", "take")
+    },
     "data.val_tokens": f"it changes what the metric is measured on: {_TRIALS_DIFFER}",
 } | {
     f"data.{name}": f"it changes which text is read: {_TRIALS_DIFFER}"

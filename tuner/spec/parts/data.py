@@ -204,6 +204,8 @@ class DataSpec(SourceSpec):
         """What is done to the text, for its fingerprint; empty where nothing is, as before there was anything."""
         said = self.model_dump(mode="json", include={"clean", "documents", "label"}, exclude_defaults=True)
         told: list[object] = [said, sorted(self.mask)] if said or self.mask else []
+        near = self.clean.duplicates == "near"
+        told += ["of any script"] if self.mask or near else []  # before, what has no blanks was taken for one word
         if self.auxiliary:
             told.append(["auxiliary", *((name, one.label) for name, one in self.auxiliary.items())])
         return [*told, "parts by label"] if self.label is not None else told

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import cast
 
@@ -15,12 +16,13 @@ from rich.table import Table
 from rich.text import Text
 
 from tuner.analysis import words
+from tuner.run.folder import pins
 from tuner.run.hands.link import WeighJob
 from tuner.run.hands.once import call
 from tuner.search.history import StudyRecord, read_study
 from tuner.search.store.storage import open_storage
 from tuner.search.store.url import storage_url
-from tuner.spec.errors import SpecError, TunerError
+from tuner.spec.errors import PromotionError, SpecError, StoreError, TunerError
 from tuner.spec.load import load, parse
 from tuner.spec.records import Weighed
 from tuner.spec.study import StudySpec
@@ -43,8 +45,9 @@ def compress(model: str, file: Path | None, overrides: list[str], storage: str |
     console = Console()
     overrides = [*overrides, f"trial.init.source={json.dumps(model)}"]
     if file is None:
-        file = _written(console, model, storage)
+        file = _written(console, model, storage, dry_run)
     spec = load(file, overrides)
+    _require_unchanged(spec, model, storage)
     if spec.trial.task == "classify":
         _require_classifier(spec, storage)
     code = run_study(file, overrides, storage, dry_run)
@@ -54,13 +57,15 @@ def compress(model: str, file: Path | None, overrides: list[str], storage: str |
     return code
 
 
-def _written(console: Console, model: str, storage: str | None) -> Path:
-    """The YAML of the study of this model, which is not written again where it is there."""
+def _written(console: Console, model: str, storage: str | None, dry_run: bool) -> Path:
+    """The YAML of the study of this model, which is not written again where it is there; a dry run keeps no copy of the
+    model.
+    """
     name = "compress-" + re.sub(r"[^A-Za-z0-9]+", "-", model.removeprefix("models:/")).strip("-").lower()[:40]
     file = Path(f"{name}.yaml")
     if not file.exists():
         asked = parse(f"name: {name}\ntrial: {{init: {{source: {json.dumps(model)}}}}}")
-        ancestor = ancestry(RUNS, storage)(asked)
+        ancestor = ancestry(RUNS, storage, keep=not dry_run)(asked)
         record = json.loads((Path(ancestor.folder) / "spec.json").read_text(encoding="utf-8"))
         if "data_fingerprint" not in record["facts"]:
             raise SpecError(
@@ -69,6 +74,19 @@ def _written(console: Console, model: str, storage: str | None) -> Path:
         file.write_text(compress_yaml(name, model, TrialSpec.model_validate(record["trial"])), encoding="utf-8")
         console.print(Text(f"the study is written to {file}"))
     return file
+
+
+def _require_unchanged(spec: StudySpec, model: str, storage: str | None) -> None:
+    """What is compressed is what ``model`` means now, not the champion of when the study of this name began."""
+    began = pins(RUNS / spec.name).get(model)
+    if began is None:
+        return
+    with suppress(PromotionError, StoreError):  # where nobody can say what it means now, it is as it was
+        if ancestry(RUNS, storage, keep=False, pinned=False)(spec).sha256 != began:
+            raise SpecError(
+                f"{model} is another model than when the study '{spec.name}' began; for the present one begin another: "
+                f"--set name={spec.name}-2."
+            )
 
 
 def _require_classifier(spec: StudySpec, storage: str | None) -> None:

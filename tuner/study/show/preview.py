@@ -4,6 +4,7 @@ It only says what plan.py worked out.
 
 from __future__ import annotations
 
+import math
 import shutil
 from pathlib import Path
 
@@ -43,11 +44,25 @@ def print_plan(console: Console, spec: StudySpec, plan: Plan, store: str, tracki
     warning = truncated(spec.model_dump(mode="json"))
     if warning and study.pruner in ("hyperband", "asha", "median"):  # forecast learns how the finished ones went on
         console.print(Text(f"note: pruner {study.pruner} compares trials before their end. {warning}"))
+    if (points := _points(spec)) is not None and points < study.trials and study.sampler != "grid":
+        what = f"the space has {_many(points, 'point')}" if len(spec.space) else "nothing is searched"
+        console.print(
+            Text(
+                f"note: {what}, so {study.trials - points} of {study.trials} trials run one again, to the same loss; "
+                "lower study.trials, or search seed"
+            )
+        )
     for rule in spec.forbid:
         console.print(Text(f"  never: {rule}"))
     console.print(Text(_model(trial, plan)))
     console.print(Text(_cost(base, plan, study.resources)))
     console.print(Text(f"store {shown(store)}; runs in MLflow at {shown(tracking)}"))
+
+
+def _points(spec: StudySpec) -> int | None:
+    """How many points the space has at most; None where they are endless."""
+    sizes = [dimension.size() for _, dimension in spec.space.items()]
+    return None if None in sizes else math.prod(size or 1 for size in sizes)
 
 
 def _model(trial: TrialSpec, plan: Plan) -> str:

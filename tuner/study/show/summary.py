@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -82,8 +83,9 @@ def print_summary(
     if (best := winner(record)) is not None:
         number = best.number
         folder = f"{runs}/{record.name}/{number}/checkpoints"
-        if (other := best.facts.get(IMPORTED)) is not None:
-            folder = f"{runs}/{other}/checkpoints, as long as that study keeps it"
+        if (other := best.facts.get(IMPORTED)) is not None:  # which may have it from yet another
+            folder = str(Path(str(best.facts.get("checkpoint", f"{runs}/{other}/checkpoints/last"))).parent)
+            folder += ", as long as that study keeps it"
         console.print(Text(f"checkpoint of the best: {folder}"), soft_wrap=True)
         console.print(Text(f"next:\n  tuner show {record.name} {number}\n  tuner trials {record.name}\n  mlflow ui"))
 

@@ -20,7 +20,7 @@ from tuner.study.prepare import ancestry
 from tuner.train.examples import class_counts
 from tuner.train.text.corpus import corpus_report, open_corpus
 from tuner.train.text.mixed.mixture import open_mixed, require_foreign
-from tuner.train.text.prepare.watch import require_apart
+from tuner.train.text.prepare.watch import require_apart, strangeness
 
 _NAMED = 10  # classes whose texts are counted before the eyes; the others are in --json
 
@@ -110,4 +110,6 @@ def _sentences(data: DataSpec, report: dict[str, Any]) -> list[str]:
             said.append(f"{words}: {count:,}; a model may learn them by heart: mask them with data.mask: [{kind}]")
         else:
             said.append(f"{words}: none found")
+    if strange := strangeness(report.get("unknown", {})):
+        said.append(strange)
     return said

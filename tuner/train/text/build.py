@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -24,7 +24,7 @@ from tuner.train.text.prepare.clean import cleaned
 from tuner.train.text.prepare.filters import Judgement, judge
 from tuner.train.text.prepare.watch import Watch
 from tuner.train.text.source import Source, label_fields, require_unchanged
-from tuner.train.text.split import Piece, pieces
+from tuner.train.text.split import PARTS, Piece, pieces
 from tuner.train.text.tokenizer import BPE_BYTES, Tokenizer, build_tokenizer
 
 FORMAT = 1
@@ -65,7 +65,9 @@ def build(data: DataSpec, source: Source, root: Path, name: str, progress: Progr
             "fingerprint": name,
             "tokenizer_fingerprint": tokenizer.fingerprint,
             "vocab": tokenizer.vocab,
-            **asdict(counts),
+            "tokens": counts.tokens,
+            "bytes": counts.bytes,
+            "documents": counts.documents,
         }
         if labels is not None:
             info["classes"], *others = classes = labels.classes()
@@ -78,7 +80,7 @@ def build(data: DataSpec, source: Source, root: Path, name: str, progress: Progr
             "dtype": dtype,
             "source": source.label,
             "info": info,
-            "report": {**watch.facts(), "left_out": judgement.why},
+            "report": {**watch.facts(), "left_out": judgement.why, "unknown": counts.unknown_shares()},
             "files": {path.name: path.stat().st_size for path in paths},
             "sha256": {path.name: sha256(path) for path in paths},
         }
@@ -98,6 +100,12 @@ class _Counts:
     tokens: list[int]
     bytes: list[int]
     documents: list[int]
+    unknown: list[int]
+
+    def unknown_shares(self) -> dict[str, float]:
+        """Of the tokens of each part, how many stand for what the vocabulary cannot spell."""
+        told = zip(PARTS, self.unknown, self.tokens, strict=True)
+        return {part: unknown / max(1, tokens) for part, unknown, tokens in told}
 
 
 def _judged(data: DataSpec, source: Source, progress: Progress) -> Judgement:
@@ -152,7 +160,7 @@ def _write_tokens(
     progress: Progress,
     labels: Labels | None,
 ) -> _Counts:
-    counts = _Counts([0, 0, 0], [0, 0, 0], [0, 0, 0])
+    counts = _Counts([0, 0, 0], [0, 0, 0], [0, 0, 0], [0, 0, 0])
     with (
         (folder / "train.bin").open("wb") as a,
         (folder / "val.bin").open("wb") as b,
@@ -162,6 +170,8 @@ def _write_tokens(
         for batch in _batches(stream):
             for piece, ids in zip(batch, tokenizer.encode([piece.text for piece in batch]), strict=True):
                 _append(piece, ids, tokenizer.end, dtype, files[piece.part], counts, labels)
+                if tokenizer.unknown is not None:
+                    counts.unknown[piece.part] += int((ids == tokenizer.unknown).sum())
             progress(_step(f"tokenising {source.label}", sum(counts.bytes), source.size))
         if labels is not None:  # each of its texts stands alone: the last one ends as well
             for part, file in enumerate(files):

@@ -8,6 +8,7 @@ import csv
 import functools
 import glob
 import hashlib
+import itertools
 import logging
 import os
 import sysconfig
@@ -20,7 +21,8 @@ from typing import Any
 from tuner.spec.errors import DataError, UnreadableError, nearest, short
 from tuner.spec.parts.data import DataSpec
 from tuner.spec.parts.scalars import digest
-from tuner.train.text.blocks import file_blocks, passages, reading, text_blocks
+from tuner.train.text.reading.blocks import file_blocks, passages, reading, text_blocks
+from tuner.train.text.reading.rows import JsonRows
 
 HF_CAP = 10**9
 """Bytes of text read from a hub data set where ``cap`` says nothing."""
@@ -140,16 +142,20 @@ def _rows(data: DataSpec) -> Source:
         )
     if kind == "csv":
         for path in files:
-            _require_columns(data, _csv_header(path), path)
+            _require_columns(data, _csv_start(path)[0], path)
     names = [glob.escape(str(path.absolute())) for path in files]
 
     def load() -> Any:
+        if kind == "json":  # the library holds every row to the columns of the first ones
+            needed = [] if data.label is None else [data.label]
+            return JsonRows(files, wanted, needed, lambda met: _require_columns(data, met, data.path))
         import datasets
 
         options: dict[str, Any] = {"batch_size": _ROWS} if kind == "parquet" else {}
         if kind == "csv":  # every cell as it is written: no guessed numbers, and "NA" is a word
             as_text = datasets.Features({name: datasets.Value("string") for name in wanted})
             options = {"usecols": wanted, "features": as_text, "na_filter": False, "chunksize": _ROWS}
+            options["index_col"] = False  # rows that end with a comma would move every column by one
         return datasets.load_dataset(kind, data_files=names, split="train", streaming=True, **options)
 
     @functools.cache
@@ -168,8 +174,11 @@ def _rows(data: DataSpec) -> Source:
                         pass
             raise DataError(f"data.path: cannot read {data.path} as {kind}: {error}; check the file") from error
 
+    content = [kind, column]
+    if kind == "csv" and any(len(first) > len(header) for header, first in map(_csv_start, files)):
+        content.append("as headed")  # as it was read once, another column was learned
     # the files hold more than the column, or hold it compressed: their size says nothing of the text's
-    return _local(f"{data.path}, column {column}", [kind, column], files, documents, sized=False)
+    return _local(f"{data.path}, column {column}", content, files, documents, sized=False)
 
 
 def _hub(data: DataSpec) -> Source:
@@ -229,12 +238,14 @@ def matches(pattern: str) -> list[Path]:
     raise UnreadableError(f"data.path: there is no file {pattern} (from the folder {Path.cwd()}).{hint}")
 
 
-def _csv_header(path: Path) -> list[str]:
-    with reading(path), path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        try:
-            return next(csv.reader(file), [])
-        except csv.Error:
-            return []
+def _csv_start(path: Path) -> tuple[list[str], list[str]]:
+    """The header and the row after it, as far as they can be read."""
+    csv.field_size_limit(2**31 - 1)  # a cell may be a whole book
+    found: list[list[str]] = []
+    with reading(path), path.open(encoding="utf-8-sig", errors="replace", newline="") as file, suppress(csv.Error):
+        found.extend(itertools.islice((row for row in csv.reader(file) if row), 2))
+    header, first = [*found, [], []][:2]
+    return header, first
 
 
 def _stamp(path: Path) -> tuple[int, int]:
@@ -259,7 +270,7 @@ def _require_even(path: Path) -> None:
     Raises:
         DataError: a row has more fields; a text with a comma in it stands without quotes.
     """
-    csv.field_size_limit(2**31 - 1)  # a cell may be a whole book
+    csv.field_size_limit(2**31 - 1)
     with reading(path), path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
         rows = csv.reader(file)
         with suppress(csv.Error):  # what is no CSV at all, the library says better

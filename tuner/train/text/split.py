@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from math import floor
 from typing import Literal
 
-from tuner.train.text.blocks import character_start, file_blocks
+from tuner.train.text.reading.blocks import character_start, file_blocks
 from tuner.train.text.source import Source
 
 Part = Literal["train", "val", "test"]

@@ -31,7 +31,9 @@ _STATE = "tokenizer_state.json"
 
 
 class Tokenizer(Protocol):
-    """Text to ids and back. ``end`` is the end-of-text id, None where there is none."""
+    """Text to ids and back. ``end`` is the end-of-text id, ``unknown`` that of whatever the vocabulary cannot spell; None
+    where there is none.
+    """
 
     @property
     def vocab(self) -> int:
@@ -39,6 +41,9 @@ class Tokenizer(Protocol):
 
     @property
     def end(self) -> int | None: ...
+
+    @property
+    def unknown(self) -> int | None: ...
 
     @property
     def fingerprint(self) -> str:
@@ -59,6 +64,7 @@ class ByteTokenizer:
 
     vocab = 257
     end: int | None = 256
+    unknown: int | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -79,12 +85,12 @@ class CharTokenizer:
 
     def __init__(self, characters: str, documents: bool) -> None:
         self.characters, self.documents = characters, documents
-        self.unknown = len(characters)
+        self.unknown: int | None = len(characters)
         self.vocab = len(characters) + 1 + documents
-        self.end = self.unknown + 1 if documents else None
+        self.end = len(characters) + 1 if documents else None
         codes = _codes(characters)
         self._text = np.append(codes, np.uint32(0xFFFD))
-        self._ids = np.full(0x110000, self.unknown, np.uint32)
+        self._ids = np.full(0x110000, len(characters), np.uint32)
         self._ids[codes] = np.arange(len(codes), dtype=np.uint32)
 
     @property
@@ -126,6 +132,8 @@ class LibraryTokenizer:
         words = self._library.get_vocab()
         self.vocab = max(words.values(), default=0) + 1
         self.end: int | None = next((words[word] for word in _ENDS if word in words), None)
+        model = json.loads(content).get("model", {})
+        self.unknown: int | None = words.get(model.get("unk_token") or "", model.get("unk_id"))
 
     @property
     def fingerprint(self) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from tuner.spec.disk import force, note, sha256
-from tuner.spec.errors import TunerError
+from tuner.spec.errors import CheckpointError, TunerError
 from tuner.spec.records import Ancestor
 from tuner.train.checkpoint import MANIFEST, SPEC, WEIGHTS
 from tuner.train.text.tokenizer import saved_as
@@ -74,13 +74,38 @@ def keep(folder: Path, corpora: Path, root: Path) -> Ancestor:
             for path in (*temporary.iterdir(), temporary):
                 force(path)
             final = root / files[WEIGHTS][:16]
-            if not _sound(final):  # one that is may be read at this moment
+            if _sound(final):  # it may be read at this moment
+                _require_same(final, temporary, folder)
+            else:
                 shutil.rmtree(final, ignore_errors=True)
                 temporary.rename(final)
                 force(root)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         return _described(final, trained)
+
+
+def _require_same(kept: Path, fresh: Path, folder: Path) -> None:
+    """Equal weights may come with a corrected tokenizer, or another description of what they are.
+
+    Raises:
+        CheckpointError: they do.
+    """
+    names = sorted({path.name for place in (kept, fresh) for path in place.glob("tokenizer*.json")})
+    if differ := [name for name in names if not _equal(kept / name, fresh / name)]:
+        what = f"another {differ[0]}"
+    elif load_model(kept).spec.model != load_model(fresh).spec.model:
+        what = "another description of the model"
+    else:
+        return
+    raise CheckpointError(
+        f"{folder}: its weights are kept in {kept}, for studies that began with them, with {what}; move that folder "
+        "away to begin with this one."
+    )
+
+
+def _equal(one: Path, other: Path) -> bool:
+    return one.exists() and other.exists() and one.read_bytes() == other.read_bytes()
 
 
 def _sound(folder: Path) -> bool:

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import math
 import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -255,9 +254,10 @@ def _error(values: FloatArray) -> float:
 def _shown(trained: Trained, corpus: Corpus | None) -> dict[str, Any]:
     """What it does, for readers, and how long that takes."""
     if trained.classes:
-        return {"samples": _labelled(trained, corpus), "latency_ms": latency_ms(trained.gpt)}
-    samples = tuple(trained.generate("", sampling) for sampling in SAMPLES)
-    return {"samples": samples, "latency_ms": _latency(trained)}
+        samples = _labelled(trained, corpus)
+    else:
+        samples = tuple(trained.generate("", sampling) for sampling in SAMPLES)
+    return {"samples": samples, "latency_ms": latency_ms(trained.gpt, TIMED)}
 
 
 def _labelled(trained: Trained, corpus: Corpus | None) -> tuple[str, ...]:
@@ -277,18 +277,3 @@ def _labelled(trained: Trained, corpus: Corpus | None) -> tuple[str, ...]:
         share, taken = logits[number].float().softmax(-1).max(-1)
         shown.append(f"{text}\n-> {names[int(taken)]} ({float(share):.0%}); it is {names[int(said[number])]}")
     return tuple(shown)
-
-
-def _latency(trained: Trained) -> float:
-    """Milliseconds a generated token, the median, with one thread and one sequence."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        times, since = [], time.perf_counter()
-        for _ in trained.stream("", Sampling(max_tokens=TIMED, temperature=0)):
-            now = time.perf_counter()
-            times.append(now - since)
-            since = now
-    finally:
-        torch.set_num_threads(threads)
-    return 1000 * statistics.median(times) if times else math.nan

@@ -20,7 +20,7 @@ from tuner.spec.parts.data import DataSpec, TokenizerSpec
 from tuner.spec.parts.model import ModelSpec
 from tuner.spec.records import classes_of
 from tuner.spec.trial import TrialSpec
-from tuner.train.checkpoint import SPEC, WEIGHTS, read_weights
+from tuner.train.checkpoint import SPEC, WEIGHTS, read_weights, written
 from tuner.train.text.tokenizer import LibraryTokenizer, Tokenizer, load_tokenizer
 from tuner.train.use.trained import read_record
 
@@ -109,14 +109,15 @@ def read_gpt2(folder: Path, into: Path) -> None:
         },
     }
     into.mkdir(parents=True, exist_ok=True)
-    save_file({name: np.ascontiguousarray(array, np.float32) for name, array in ours.items()}, into / WEIGHTS)
+    with written(into / WEIGHTS):
+        save_file({name: np.ascontiguousarray(array, np.float32) for name, array in ours.items()}, into / WEIGHTS)
     tokenizer.save(into)
     note(into / SPEC, json.dumps(record, indent=1, sort_keys=True))
 
 
-def write_gpt2(folder: Path, into: Path) -> None:
+def write_gpt2(folder: Path, into: Path) -> list[str]:
     """Write the plain model folder ``folder`` as the folder ``into`` that ``transformers`` loads, with equal logits; a
-    model that computes in int8 does so in fp32 there.
+    model that computes in int8 does so in fp32 there. Returns a sentence for each thing that is another there.
 
     A tokenizer of bytes or characters has no such format; its own files go with it.
 
@@ -152,8 +153,9 @@ def write_gpt2(folder: Path, into: Path) -> None:
     if model.head == "untied":
         theirs["lm_head.weight"] = ours["head.weight"][: tokenizer.vocab]
     into.mkdir(parents=True, exist_ok=True)
-    # transformers loads no file that does not say whose tensors they are
-    save_file({name: np.ascontiguousarray(a) for name, a in theirs.items()}, into / WEIGHTS, metadata={"format": "pt"})
+    whole = {name: np.ascontiguousarray(array) for name, array in theirs.items()}
+    with written(into / WEIGHTS):  # transformers loads no file that does not say whose tensors they are
+        save_file(whole, into / WEIGHTS, metadata={"format": "pt"})
     tokenizer.save(into)
     note(into / CONFIG, json.dumps(_described(spec, tokenizer), indent=1))
     if isinstance(tokenizer, LibraryTokenizer):
@@ -161,6 +163,12 @@ def write_gpt2(folder: Path, into: Path) -> None:
         end = None if tokenizer.end is None else tokenizer.decode([tokenizer.end])
         ends = {"bos_token": end, "eos_token": end, "unk_token": end} if end else {}
         note(into / "tokenizer_config.json", json.dumps(words | ends, indent=1))
+    told = []
+    if spec.compress.compute == "int8":
+        told.append("it computes in int8 here and in fp32 in transformers, so its answers differ a little")
+    if (larger := (into / WEIGHTS).stat().st_size / (folder / WEIGHTS).stat().st_size) > 1.5:
+        told.append(f"its file is in fp32 again, {larger:.1f} times as large")
+    return told
 
 
 def _names(model: ModelSpec) -> Iterator[tuple[str, str, bool]]:

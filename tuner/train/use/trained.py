@@ -158,17 +158,20 @@ class Trained:
         return texts
 
     def score(self, text: str, precision: Precision = "fp32") -> Score:
-        """How well ``text`` is foretold, in windows of ``context`` tokens; each token but the first counts once.
+        """How well ``text``, cleaned as what it learned from, is foretold, in windows of ``context`` tokens; each token
+        but the first counts once.
 
         Raises:
             DataError: it has fewer than 2 tokens, or the model is a classifier.
         """
         self._require_words()
-        (tokens,) = self.tokenizer.encode([_clean(text)])
+        data = self.spec.data
+        learned = cleaned(_clean(text), data.clean, data.mask)
+        (tokens,) = self.tokenizer.encode([learned])
         if len(tokens) < 2:
             raise DataError(f"the text to score has {len(tokens)} tokens; expected 2 at least, as the first is given.")
         total = sum(float(losses.sum()) for losses in self._losses(self._windows(tokens, None), precision))
-        loss, size = total / (len(tokens) - 1), len(_clean(text).encode())
+        loss, size = total / (len(tokens) - 1), len(learned.encode())
         return Score(loss, loss / math.log(2) * len(tokens) / size, len(tokens), size)
 
     def window_losses(self, tokens: Tokens, limit: int | None, precision: Precision = "fp32") -> NDArray[np.float64]:

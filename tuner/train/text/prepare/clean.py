@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from tuner.spec.parts.data import CleanSpec
 
-_LOCAL = re.compile(r"(?<![\w.+-])[\w.+-]{1,64}\Z")
-_DOMAIN = re.compile(r"(?:[\w-]{1,63}\.){1,4}[A-Za-z]{2,24}(?![\w(-])")  # a @ b.sum(): not an address
+_LETTERS = r"A-Za-z0-9_\u00c0-\u024f\u0370-\u052f"  # of scripts with blanks: in others words stand right beside it
+_LOCAL = re.compile(rf"(?<![{_LETTERS}.+-])[{_LETTERS}.+-]{{1,64}}\Z")
+_DOMAIN = re.compile(rf"(?:[{_LETTERS}-]{{1,63}}\.){{1,4}}[A-Za-z]{{2,24}}(?![{_LETTERS}(-])")  # a @ b.sum() is none
 
 _KEYS: Mapping[str, re.Pattern[str]] = {
-    mark: re.compile(f"{rest}(?![A-Za-z0-9_-])")
+    mark: re.compile(f"{rest}(?![A-Za-z0-9_-])", re.ASCII)
     for marks, rest in (
         ("AKIA ASIA", r"[0-9A-Z]{16}"),
         ("ghp_ gho_ ghs_ ghu_ ghr_", r"[A-Za-z0-9]{36,255}"),
@@ -85,7 +86,8 @@ def _keys(text: str) -> list[Span]:
     found = []
     for mark, form in _KEYS.items():
         for at in _places(text, mark):
-            begins = not at or not (text[at - 1].isalnum() or text[at - 1] in "_-")
+            before = text[at - 1] if at else " "
+            begins = not (before.isascii() and before.isalnum()) and before not in "_-"
             if begins and (rest := form.match(text, at + len(mark))):
                 found.append((at, rest.end()))
     for at in _places(text, "-----BEGIN "):

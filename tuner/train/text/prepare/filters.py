@@ -5,6 +5,7 @@ Documents in blocks in, the numbers of those left out; what is written lives in 
 from __future__ import annotations
 
 import hashlib
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 
 _RUN = 5
 """Words in the runs that near duplicates have in common."""
+_SCRIPTS = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+_UNBROKEN = re.compile(
+    f"[{_SCRIPTS}]|[^{_SCRIPTS}]+"
+)  # Thai, Lao, Burmese, Khmer, kana and Han are written without blanks
 _HASHES = 64
 """Of a document's signature: how alike two are is known from it with a deviation of about 0.05."""
 
@@ -57,9 +62,15 @@ class _Document:
                 if not bare.isascii():  # vowels of many scripts are marks
                     self.letters += sum(unicodedata.category(one)[0] == "M" for one in bare)
         if self.signature is not None:
-            words = text.casefold().split()
+            words = _words(text.casefold())
             runs = {" ".join(words[k : k + _RUN]).encode() for k in range(max(1, len(words) - _RUN + 1))}
             self.signature.update_batch(sorted(runs))
+
+
+def _words(text: str) -> list[str]:
+    """What stands between blanks; of scripts that set none, each character."""
+    words = text.split()
+    return words if text.isascii() else [part for word in words for part in _UNBROKEN.findall(word)]
 
 
 class Words:

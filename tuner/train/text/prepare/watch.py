@@ -71,6 +71,21 @@ class Watch:
         return {"found": dict(self.found), "overlap": overlap}
 
 
+STRANGE = 0.001
+"""Share of a part's tokens that its vocabulary cannot spell, from which on that is said."""
+
+
+def strangeness(unknown: Mapping[str, float]) -> str | None:
+    """What is to be said of a text that its vocabulary does not know, by the share of each part; None where it does."""
+    told = [f"{share:.1%} of the {part} part" for part, share in unknown.items() if share >= STRANGE]
+    if not told:
+        return None
+    return (
+        f"{' and '.join(told)} is in characters or words that the vocabulary does not have: they are all one token, easily "
+        "foretold, so the loss looks better than it is; take a tokenizer that knows them"
+    )
+
+
 def require_apart(overlap: Mapping[str, float], allowed: float) -> None:
     """Hold the parts to being different texts.
 

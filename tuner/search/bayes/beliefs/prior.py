@@ -9,13 +9,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tuner.search.bayes.beliefs.size import Values, shape
 from tuner.search.bayes.places.axis import Array
 from tuner.spec.budget import Budget, Unit
 from tuner.spec.dimensions.dimension import proportional
 from tuner.spec.study import StudySpec
-
-Values = Mapping[str, Any]
-"""A point, or the values of many by dimension, as arrays (n,) with NaN where one lacks it."""
 
 
 class Guess(NamedTuple):
@@ -63,36 +61,9 @@ def step_law(depth: Any, width: Any, context: Any, budget: Budget) -> dict[str, 
     }
 
 
-def cost(spec: StudySpec, values: Values) -> Any:
-    """About how large a trial is, in any unit: its parameters, and where the budget is in tokens its FLOPs. An array
-    where ``values`` has arrays.
-    """
-    depth, width, _ = shape(spec, values)
-    layer = 12.0 * width**2
-    if spec.trial.init.take == "part":  # no width of its own, but heads and neurons
-        model = spec.trial.model
-        heads = _number(values, "model.heads", model.head_count)
-        hidden = _number(values, "model.hidden", model.hidden_size)
-        layer = width * (4.0 * heads * model.head_size + (3 if model.activation == "swiglu" else 2) * hidden)
-    return depth * layer + 500 * width  # and the head of a small vocabulary
-
-
-def shape(spec: StudySpec, values: Values) -> tuple[Any, Any, Any]:
-    """Depth, width and context of the trial at a point, or of many."""
-    trial = spec.trial
-    return (
-        _number(values, "model.depth", trial.model.depth),
-        _number(values, "model.width", trial.model.width),
-        _number(values, "data.context", trial.data.context),
-    )
-
-
-def _number(values: Values, path: str, written: int) -> Any:
-    """The whole number of a dimension, ``written`` where there is none; an array where ``values`` has one."""
-    value = values.get(path, written)
-    if isinstance(value, np.ndarray):
-        return np.where(np.isnan(value), written, value)
-    return int(value) if isinstance(value, int | float) else written
+def lawful(spec: StudySpec) -> bool:
+    """Whether scaling laws are asked, and speak of such trials: they are of new text models."""
+    return spec.study.prior == "steplaw" and spec.trial.init.source is None and spec.trial.task != "classify"
 
 
 def guesses(spec: StudySpec, values: Values) -> dict[str, Guess]:
@@ -102,7 +73,7 @@ def guesses(spec: StudySpec, values: Values) -> dict[str, Guess]:
         return {}
     if isinstance(prior, Mapping):
         return {path: Guess(*pair, proportional(spec.space[path])) for path, pair in prior.items() if path in values}
-    if spec.trial.init.source is not None or spec.trial.task == "classify":  # the law is of new text models
+    if not lawful(spec):
         return {}
     law = step_law(*shape(spec, values), spec.trial.budget)
     return {path: guess for path, guess in law.items() if path in values}

@@ -1,0 +1,50 @@
+"""What is thought of size before it was tried: at equal tokens a larger model has the lower loss, along a line.
+Formulas and arrays; what follows from it is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from tuner.search.bayes.beliefs.prior import lawful
+from tuner.search.bayes.places.axis import Array
+from tuner.spec.budget import Unit
+from tuner.spec.study import StudySpec
+
+GAIN = 0.05
+"""Share of the loss that a model of e times the size saves, give or take as much: 0.076 without embeddings (Kaplan et
+al., 2020, equation 1.1), less where tokens are few.
+"""
+
+
+class Line(NamedTuple):
+    """A straight line through ``x`` and ``y``."""
+
+    x: float
+    y: float
+    slope: float
+
+    def at(self, x: Array) -> Array:
+        """Its height at each (n,)."""
+        return np.asarray(self.y + self.slope * (x - self.x))
+
+
+def line(x: Array, y: Array, slope: float, doubt: float) -> Line:
+    """The line along which values ``y`` (n,) lie at ``x`` (n,), whose slope was thought to be ``slope`` give or take
+    ``doubt`` before any were known (Bayesian regression, with the scatter that is left around the line thought of).
+    """
+    far = x - x.mean()
+    rest = y - y.mean() - slope * far
+    scatter = max(float(rest.var()), 1e-12)
+    found = float(far @ rest) / (float(far @ far) + scatter / doubt**2)
+    return Line(float(x.mean()), float(y.mean()), slope + found)
+
+
+def trend(spec: StudySpec, sizes: Array, values: Array) -> Line:
+    """How losses ``values`` (n,) go with the logarithm of the size (n,); flat where no law says that they do."""
+    if not lawful(spec) or spec.trial.budget.unit is not Unit.TOKENS:
+        return Line(0.0, 0.0, 0.0)
+    gain = GAIN * abs(float(np.median(values)))
+    return line(sizes, values, -gain, gain)._replace(y=0.0)
