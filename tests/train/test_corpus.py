@@ -377,7 +377,7 @@ print([name for name in ("torch", "lightning", "datasets", "tokenizers", "pandas
 def test_what_the_vocabulary_cannot_spell_is_counted_and_said(tmp_path: Path, kind: str) -> None:
     """All of it is one token that is soon foretold: a loss on it praises nobody."""
     data = text_spec(
-        tmp_path / "book.txt", "the cat sat on the mat. " * 200 + "漢字かな " * 120, tokenizer={"kind": kind}
+        tmp_path / "book.txt", "the cat sat on the mat. " * 300 + "漢字かな " * 120, tokenizer={"kind": kind}
     )
     found = corpus_report(Path(open_corpus(data, tmp_path / "corpora").info.folder))["unknown"]
     if kind == "byte":

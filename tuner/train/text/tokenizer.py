@@ -31,8 +31,8 @@ _STATE = "tokenizer_state.json"
 
 
 class Tokenizer(Protocol):
-    """Text to ids and back. ``end`` is the end-of-text id, ``unknown`` that of whatever the vocabulary cannot spell; None
-    where there is none.
+    """Text to ids and back. ``end`` is the end-of-text id, ``unknown`` that of whatever the vocabulary cannot spell;
+    None where there is none.
     """
 
     @property

@@ -60,8 +60,8 @@ def pace(spec: StudySpec, history: Sequence[Seen]) -> Pace:
 
 
 def longest(spec: StudySpec, history: Sequence[Seen], clock: float) -> float:
-    """The seconds up to which a trial is begun once the study has run for ``clock``, as its ``pace`` counts them; infinite
-    where it is not ``hurried``.
+    """The seconds up to which a trial is begun once the study has run for ``clock``, as its ``pace`` counts them;
+    infinite where it is not ``hurried``.
     """
     if (whole := _seconds(spec)) is None:
         return math.inf

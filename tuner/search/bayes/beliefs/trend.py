@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tuner.search.bayes.beliefs.pace import hurried
 from tuner.search.bayes.beliefs.prior import lawful
 from tuner.search.bayes.places.axis import Array
-from tuner.spec.budget import Unit
 from tuner.spec.study import StudySpec
 
 GAIN = 0.05
@@ -43,8 +43,10 @@ def line(x: Array, y: Array, slope: float, doubt: float) -> Line:
 
 
 def trend(spec: StudySpec, sizes: Array, values: Array) -> Line:
-    """How losses ``values`` (n,) go with the logarithm of the size (n,); flat where no law says that they do."""
-    if not lawful(spec) or spec.trial.budget.unit is not Unit.TOKENS:
+    """How losses ``values`` (n,) go with the logarithm of the size (n,). Flat where no law says that they do, and where
+    there is time to find out: simulated, the belief then costs more tokens than it saves.
+    """
+    if not lawful(spec) or not hurried(spec):
         return Line(0.0, 0.0, 0.0)
     gain = GAIN * abs(float(np.median(values)))
     return line(sizes, values, -gain, gain)._replace(y=0.0)

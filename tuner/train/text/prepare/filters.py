@@ -21,9 +21,8 @@ if TYPE_CHECKING:
 _RUN = 5
 """Words in the runs that near duplicates have in common."""
 _SCRIPTS = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-_UNBROKEN = re.compile(
-    f"[{_SCRIPTS}]|[^{_SCRIPTS}]+"
-)  # Thai, Lao, Burmese, Khmer, kana and Han are written without blanks
+"""Thai, Lao, Burmese, Khmer, kana and Han are written without blanks."""
+_UNBROKEN = re.compile(f"[{_SCRIPTS}]|[^{_SCRIPTS}]+")
 _HASHES = 64
 """Of a document's signature: how alike two are is known from it with a deviation of about 0.05."""
 

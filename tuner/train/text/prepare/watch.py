@@ -81,8 +81,8 @@ def strangeness(unknown: Mapping[str, float]) -> str | None:
     if not told:
         return None
     return (
-        f"{' and '.join(told)} is in characters or words that the vocabulary does not have: they are all one token, easily "
-        "foretold, so the loss looks better than it is; take a tokenizer that knows them"
+        f"{' and '.join(told)} is in characters or words that the vocabulary does not have: they are all one token, "
+        "easily foretold, so the loss looks better than it is; take a tokenizer that knows them"
     )
 
 
