@@ -183,3 +183,15 @@ def test_how_long_a_trial_takes_is_told_by_what_it_did_so_far() -> None:
     search.tell(0, Outcome(State.PRUNED, "x"))
     trials = search._study.get_trials(deepcopy=False)
     assert [one.seconds for one in Past(spec).seen(trials)] == [120.0, 120.0]
+
+
+def test_many_workers_spread_out_beside_the_first_guess() -> None:
+    spec = parse(SIZES, overrides=[HOUR])
+    past = list[Seen]()
+    for seed in range(8):
+        point = propose(spec, Axes(spec), past, seed) if past else first_guess(spec)
+        assert point is not None
+        assert point not in [one.point for one in past]
+        past.append(Seen(point, Axes(spec).encode(point), "running", {}))
+    rates = [float(one.point["optim.lr"] or 0) for one in past]
+    assert max(rates) > 8 * min(rates)

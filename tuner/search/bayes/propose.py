@@ -106,8 +106,8 @@ def _spread(spec: StudySpec, axes: Axes, history: Sequence[Seen], rng: random.Ra
     tried = np.array([seen.row for seen in history]).reshape(-1, axes.columns)
     near = len(history) % 2 == 1  # every other one listens to the prior, which may be wrong
     points = [draw(spec, axes, rng) if near else axes.draw(rng) for _ in range(24)]
-    begun = hurried(spec) and all(seen.ending == "running" for seen in history)
-    if begun:  # beside the first guess: others like it
+    second = hurried(spec) and [seen.ending for seen in history] == ["running"]
+    if second:  # beside the first guess: others like it
         sizes = [{path: value for path, value in point.items() if path in SIZES} for point in points]
         points = [first_guess(spec, size) or point for size, point in zip(sizes, points, strict=True)]
     points = [point for point in points if possible(spec, point)]
@@ -119,7 +119,7 @@ def _spread(spec: StudySpec, axes: Axes, history: Sequence[Seen], rng: random.Ra
         seconds = [float(known.seconds(spec, point)) for point in points]
         limit = max(most, min(seconds))
         points = [point for point, each in zip(points, seconds, strict=True) if each <= limit]
-    if begun:  # what is larger is thought to be better, and tells how much slower it is
+    if second:  # what is larger is thought to be better, and tells how much slower it is
         return max(points, key=lambda point: cost(spec, point))
     if not len(tried):
         return points[0]
