@@ -70,6 +70,31 @@ def test_the_second_call_says_complete(done: Done) -> None:
     assert done.second_seconds < 10
 
 
+def test_points_that_wait_in_a_complete_study_are_said(done: Done, tmp_path: Path) -> None:
+    folder = copy_of(done, tmp_path)
+    assert run(folder, *TUNER, "enqueue", "small", "--like", "0").returncode == 0
+    said = " ".join(run(folder, *STUDY).stdout.split())
+    assert "1 point that was queued waits: --set study.trials=7" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "sentence"),
+    [
+        (["--from", "small"], 2, "it is the same study; give it a name of its own"),
+        (["--set", "name=new", "--from", "smal"], 3, "no study 'smal'"),
+        (["--set", "name=new", "--from", "nobody", "--dry-run"], 3, "no study 'nobody'"),
+    ],
+)
+def test_where_it_begins_is_looked_at_before_anything_is_made(
+    done: Done, tmp_path: Path, words: list[str], code: int, sentence: str
+) -> None:
+    folder = copy_of(done, tmp_path)
+    ended = run(folder, *STUDY, *words)
+    assert ended.returncode == code
+    assert sentence in " ".join(ended.stderr.split())
+    assert not (folder / "runs" / "new").exists()
+
+
 def test_optuna_and_mlflow_hold_equal_values(done: Done) -> None:
     assert len(done.trials) == 6
     with contextlib.closing(sqlite3.connect(done.folder / "mlflow.db")) as store:
@@ -217,6 +242,8 @@ def test_a_study_begins_with_anothers_trials_and_goes_on_with_the_same_command(d
     assert "its best points are tried first" in said
     assert "model.depth: 1 there, 2 here" in said
     assert "next: tuner study deep.yaml" in said
+    named = run(folder, *TUNER, "fork", "small", "deep.yaml", "--set", "name=deeper")
+    assert "next: tuner study deep.yaml --set name=deeper" in " ".join(named.stdout.split())
     assert run(folder, *TUNER, "fork", "small", "deep.yaml").returncode == 0  # once more changes nothing
     assert len(json.loads(run(folder, *TUNER, "trials", "deep", "--json").stdout)) == 3
     assert run(folder, *TUNER, "fork", "small", "new.yaml").returncode == 3  # it has trials of its own

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from tuner.analysis import words
 from tuner.search.asktell import Search
+from tuner.search.history import IMPORTED
 from tuner.search.store.address import MEMORY_URL
 from tuner.search.store.storage import open_storage
 from tuner.spec.load import load, parse
@@ -153,3 +154,53 @@ def test_numbers_are_said_humanely(said: str, expected: str) -> None:
 def test_a_plan_takes_no_longer_than_the_studys_total() -> None:
     spec = parse("name: s\nstudy: {trials: 1000, totals: {seconds: 10 min}}\ntrial: {budget: 90 s}")
     assert make_plan(spec, Path("runs"), []).seconds == 600
+
+
+def test_workers_have_whole_trials() -> None:
+    """Three trials of 90 s by two workers take three minutes."""
+    spec = parse("name: s\nstudy: {trials: 3, workers: 2}\ntrial: {budget: 90 s}")
+    assert make_plan(spec, Path("runs"), []).seconds == 180
+
+
+def test_each_tokenizer_has_its_own_vocabulary() -> None:
+    text = "name: s\nspace: {data.tokenizer.vocab: {choice: [512, 16384]}}\nstudy: {metric: val_bpb}"
+    plan = make_plan(parse(text), Path("runs"), [])
+    assert plan.largest - plan.smallest >= (16384 - 512) * parse(text).trial.model.width
+
+
+def test_the_speed_of_another_studys_machine_is_not_this_ones() -> None:
+    search = Search(parse(YAML), open_storage(MEMORY_URL))
+    search.ask()
+    search.note(0, {IMPORTED: "other/0"})
+    search.report(0, measured(100, 1, 4.0))
+    search.tell(0, Outcome(State.COMPLETE), 4.0)
+    Path("runs").mkdir(exist_ok=True)
+    remember_speed(Path("runs"), 3, search.record())
+    assert known_speed(Path("runs"), 3) is None
+
+
+@pytest.mark.parametrize(
+    ("over", "said"),
+    [
+        ("space={}", "nothing is searched, so 23 of 24 trials run one again"),
+        ("space={model.depth: {int: [1, 4]}}", "the space has 4 points, so 20 of 24 trials run one again"),
+        ("space={seed: {int: [1, 100]}}", None),
+        ("space={optim.lr: {float: [1e-4, 1e-2]}}", None),
+    ],
+)
+def test_trials_that_would_be_repeats_are_foretold(over: str, said: str | None) -> None:
+    spec, on = parse("name: s\nstudy: {trials: 24}", overrides=[over]), console()
+    print_plan(on, spec, make_plan(spec, Path("runs"), []), "sqlite:///tuner.db", "sqlite:///mlflow.db")
+    shown = " ".join(text(on).split())
+    assert said in shown if said else "run one again" not in shown
+
+
+def test_the_checkpoint_of_a_trial_from_elsewhere_is_where_it_was_trained() -> None:
+    search = Search(parse(YAML), open_storage(MEMORY_URL))
+    search.ask()
+    search.note(0, {IMPORTED: "base2/7"})
+    search.report(0, measured(100, 1, 4.0))
+    search.tell(0, Outcome(State.COMPLETE, "", "runs/base/3/checkpoints/step-100", "ab"), 4.0)
+    on = console()
+    print_summary(on, search.record(), {}, 1.0, "runs")
+    assert "checkpoint of the best: runs/base/3/checkpoints, as long as" in " ".join(text(on).split())

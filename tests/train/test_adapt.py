@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from tuner.train.model.gpt import GPT
 from tuner.train.model.module import GPTModule, Setting
 from tuner.train.model.slim.distil import Distillation
 from tuner.train.model.slim.part import _shallower
+from tuner.train.text.tokenizer import load_tokenizer
 from tuner.train.use.adopt import keep, load_any
 from tuner.train.use.trained import load_checkpoint
 
@@ -188,6 +190,24 @@ def test_a_kept_model_is_whole_or_not_there(ancestor: Ancestor, tmp_path: Path, 
         keep(Path(again.folder), Path(), root)
     assert keep(Path(ancestor.folder), Path(), root) == again
     assert load_any(Path(again.folder), Path()).tokenizer.vocab == VOCAB
+
+
+def test_equal_weights_with_another_tokenizer_are_not_taken_for_the_kept_ones(
+    ancestor: Ancestor, tmp_path: Path
+) -> None:
+    root, mended = tmp_path / "models", tmp_path / "mended"
+    first = keep(Path(ancestor.folder), Path(), root)
+    shutil.copytree(first.folder, mended)
+    path = mended / first.tokenizer
+    state = json.loads(path.read_text())
+    path.write_text(json.dumps({**state, "characters": state["characters"].replace("a", "\u00e1")}))
+    record = json.loads((mended / "spec.json").read_text())
+    record["facts"]["tokenizer_fingerprint"] = load_tokenizer(mended).fingerprint
+    (mended / "spec.json").write_text(json.dumps(record))
+    (mended / "manifest.json").unlink()
+    with pytest.raises(CheckpointError, match=rf"kept in .*{first.sha256[:16]}.* with another {first.tokenizer}"):
+        keep(mended, Path(), root)
+    assert keep(Path(ancestor.folder), Path(), root) == first
 
 
 def test_layers_are_taken_evenly(text_file: Path, ancestor: Ancestor, place: Any) -> None:

@@ -102,6 +102,16 @@ def test_a_classic_model_is_a_gpt2_to_transformers(tmp_path: Path, fields: dict[
     assert distance(model, ours) < 1e-5
 
 
+def test_what_is_another_there_is_said(tmp_path: Path) -> None:
+    plain(tmp_path / "ours", ByteTokenizer())
+    assert write_gpt2(tmp_path / "ours", tmp_path / "theirs") == []
+    record = json.loads((tmp_path / "ours" / "spec.json").read_text())
+    record["trial"]["compress"] = {"compute": "int8", "bits": 8}
+    (tmp_path / "ours" / "spec.json").write_text(json.dumps(record))
+    (said,) = write_gpt2(tmp_path / "ours", tmp_path / "again")
+    assert "computes in int8 here and in fp32 in transformers" in said
+
+
 def test_a_tokenizer_of_bytes_goes_with_it_as_it_is(tmp_path: Path) -> None:
     ours = plain(tmp_path / "ours", ByteTokenizer())
     write_gpt2(tmp_path / "ours", tmp_path / "theirs")
