@@ -4,12 +4,11 @@ Counts and sentences only; the driver obeys.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tuner.spec.parts.scalars import digest
-from tuner.spec.records import MIXED, Outcome, Started, State
+from tuner.spec.records import Outcome, Started, State, mixed_of
 
 BARREN = 200
 """So many infeasible points in a row end a study: its rules forbid nearly everything."""
@@ -36,8 +35,7 @@ class Endings:
         if (own := started.facts.get("data_fingerprint")) is None:
             return None
         read = digest({name: value for name, value in started.spec.get("data", {}).items() if name not in _AFTER})
-        mixed = json.loads(str(started.facts.get(MIXED, "{}")))
-        for name, text in {"": str(own), **mixed}.items():
+        for name, text in {"": str(own), **mixed_of(started.facts)}.items():
             if (before := self._texts.setdefault(f"{read} {name}", text)) != text:
                 return (
                     f"study '{self.name}' stopped: the text{f' {name}' if name else ''} has changed while it ran "

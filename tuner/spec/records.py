@@ -254,10 +254,15 @@ def all_texts(fingerprint: str, mixed: Mapping[str, str]) -> str:
     return digest([fingerprint, sorted(mixed.items())])[:16] if mixed else fingerprint
 
 
+def mixed_of(facts: Mapping[str, Any]) -> dict[str, str]:
+    """The texts that were mixed in by a trial's facts: name -> fingerprint."""
+    return dict(json.loads(str(facts.get(MIXED, "{}"))))
+
+
 def texts_of(facts: Mapping[str, Any]) -> str | None:
     """``all_texts`` of a trial, by its facts; None where it has not begun."""
     own = facts.get("data_fingerprint")
-    return None if own is None else all_texts(str(own), json.loads(str(facts.get(MIXED, "{}"))))
+    return None if own is None else all_texts(str(own), mixed_of(facts))
 
 
 SIMULATED = "simulated"

@@ -174,18 +174,19 @@ def _already_complete(console: Console, spec: StudySpec, search: Search, folder:
     from tuner.tracking.mirror import unmirrored
     from tuner.tracking.tracker import StudyTracker
 
-    retain_best(folder, search.record(), spec.study.keep, spec.study.disk)  # its driver may have died before it had
+    record = search.record()
+    retain_best(folder, record, spec.study.keep, spec.study.disk)  # its driver may have died before it had
     again = spec.study.repeats
-    owed = again is not None and bool(wanted(search.record(), again.top, again.seeds))
+    owed = again is not None and bool(wanted(record, again.top, again.seeds))
     end = search.enough() if search.searching or owed else None
     why = "nothing left to do" if end is None else end.sentence
     console.print(f"study {spec.name} is complete: {search.spent} of {spec.study.trials} trials; {why}", soft_wrap=True)
-    nameless = any(t.ended and not {"mlflow_run", IMPORTED} & set(t.facts) for t in search.record().trials)
+    nameless = any(t.ended and not {"mlflow_run", IMPORTED} & set(t.facts) for t in record.trials)
     if unmirrored(folder, uri) or nameless:  # the driver died after the last trial, or MLflow was away
         _close(console, StudyTracker(folder, spec.name, uri, lambda sentence: None), search, uri, hurried=False)
-    print_best(console, search.record())
-    print_standings(console, search.record())
-    queued = sum(trial.state == QUEUED for trial in search.record().trials)
+    print_best(console, record)
+    print_standings(console, record)
+    queued = sum(trial.state == QUEUED for trial in record.trials)
     more = f"raise study.trials to go on (--set study.trials={2 * spec.study.trials})"
     if queued:
         those = "1 point that was queued waits" if queued == 1 else f"{queued} points that were queued wait"

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tuner.search.bayes.beliefs.size import Values, shape
+from tuner.search.bayes.beliefs.slopes import correction
 from tuner.search.bayes.past import Seen
 from tuner.search.bayes.places.axis import Array
 from tuner.spec.budget import Unit
@@ -46,7 +47,7 @@ class Pace(NamedTuple):
 
 
 def pace(spec: StudySpec, history: Sequence[Seen]) -> Pace:
-    """By what took how long (Bayesian regression); that of the trial as written is 1 as long as nobody knows."""
+    """By what took how long; that of the trial as written is 1 as long as nobody knows."""
     known = [seen for seen in history if seen.seconds]
     if not known:
         return Pace(0.0, _logs(spec, {}), POWERS)
@@ -55,8 +56,7 @@ def pace(spec: StudySpec, history: Sequence[Seen]) -> Pace:
     centre, typical = logs.mean(0), float(seconds.mean())
     far = logs - centre
     rest = seconds - typical - far @ POWERS
-    found = np.linalg.solve(far.T @ far + np.diag((_SCATTER / DOUBT) ** 2), far.T @ rest)
-    return Pace(typical, centre, POWERS + found)
+    return Pace(typical, centre, POWERS + correction(far, rest, DOUBT, _SCATTER**2))
 
 
 def longest(spec: StudySpec, history: Sequence[Seen], clock: float) -> float:

@@ -10,6 +10,7 @@ import numpy as np
 
 from tuner.search.bayes.beliefs.pace import hurried
 from tuner.search.bayes.beliefs.prior import lawful
+from tuner.search.bayes.beliefs.slopes import correction
 from tuner.search.bayes.places.axis import Array
 from tuner.spec.study import StudySpec
 
@@ -33,13 +34,13 @@ class Line(NamedTuple):
 
 def line(x: Array, y: Array, slope: float, doubt: float) -> Line:
     """The line along which values ``y`` (n,) lie at ``x`` (n,), whose slope was thought to be ``slope`` give or take
-    ``doubt`` before any were known (Bayesian regression, with the scatter that is left around the line thought of).
+    ``doubt`` before any were known; they scatter as they do around that one.
     """
     far = x - x.mean()
     rest = y - y.mean() - slope * far
     scatter = max(float(rest.var()), 1e-12)
-    found = float(far @ rest) / (float(far @ far) + scatter / doubt**2)
-    return Line(float(x.mean()), float(y.mean()), slope + found)
+    (found,) = correction(far[:, None], rest, np.array([doubt]), scatter)
+    return Line(float(x.mean()), float(y.mean()), slope + float(found))
 
 
 def trend(spec: StudySpec, sizes: Array, values: Array) -> Line:
