@@ -4,6 +4,7 @@ A filter that leaves nothing is told which of them removes most.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,7 @@ from app.source import Snapshot
 
 @dataclass(frozen=True)
 class Filter:
-    """One column and what it may be: ``low`` to ``high``, or one of ``among`` (as text)."""
+    """One column and what it may be: ``low`` to ``high`` (infinite: whatever comes), or one of ``among`` (as text)."""
 
     column: str
     words: str
@@ -67,7 +68,7 @@ def widgets(snapshot: Snapshot) -> list[Filter]:
         for path in paths:
             if one := _parameter(snapshot, path, names[path], asked.get(path, "")):
                 found.append(one)
-                where.append(f"{path}:{'|'.join(one.among) if one.among else f'{one.low!r}:{one.high!r}'}")
+                where.append(f"{path}:{'|'.join(one.among) if one.among else f'{_end(one.low)}:{_end(one.high)}'}")
     if found:
         st.markdown(f":blue-badge[{len(found)} active]", width="content")
     link.write(states=",".join(states) or None, where=where or None)
@@ -93,14 +94,21 @@ def _parameter(snapshot: Snapshot, path: str, name: str, asked: str) -> Filter |
     shown = "%d" if whole else "%.3g"
     a, b = st.slider(name, low, high, start, step=1 if whole else (high - low) / 200, format=shown, key=key)
     step = 0 if whole else (high - low) / 200
-    if a <= low and b >= high - step:
+    # an end that was not moved is none: trials beyond it, which may yet come, pass
+    least, most = -math.inf if a <= low else float(a), math.inf if b >= high - step else float(b)
+    if math.isinf(least) and math.isinf(most):
         return None
-    return Filter(column, f"{name} {a:.3g} to {b:.3g}", float(a), float(b if b < high - step else high))
+    return Filter(column, f"{name} {a:.3g} to {b:.3g}", least, most)
+
+
+def _end(value: float | None) -> str:
+    return "" if value is None or math.isinf(value) else repr(value)
 
 
 def _range(asked: str, low: Any, high: Any) -> tuple[Any, Any]:
     try:
-        a, b = (type(low)(float(one)) for one in asked.split(":"))
+        first, last = asked.split(":")
+        a, b = type(low)(float(first or low)), type(low)(float(last or high))
     except (ValueError, OverflowError):
         return low, high
     return (max(low, a), min(high, b)) if low <= b and a <= high and a <= b else (low, high)

@@ -84,6 +84,7 @@ def _chosen(known: list[str]) -> str:
     if asked is not None and asked not in known:
         note(f"The link asks for the study “{asked[:80]}”, which this store does not have.", "link_off")
         asked = None
+        st.query_params.clear()  # what named trials or filters of that study means nothing in another
     name = asked or (last if last in known else known[0])
     st.session_state["study"] = name
     link.write(study=name)

@@ -30,7 +30,8 @@ def box(key: str, checkpoints: Mapping[int, Path]) -> None:
             tokens = st.number_input("Tokens", 1, MOST, 120, key=f"tokens:{key}", width=120)
             temperature = st.number_input("Temperature", 0.0, 2.0, 0.8, 0.1, key=f"temperature:{key}", width=120)
             seed = st.number_input("Seed", 0, 2**31 - 1, 1, key=f"seed:{key}", width=120)
-            asked = st.form_submit_button("Write", icon=":material/edit:")
+            refused = acting.refusal()
+            asked = st.form_submit_button("Write", icon=":material/edit:", disabled=bool(refused), help=refused or None)
     st.caption(
         f"On the CPU, in a process of its own: at most {SECONDS:.0f} s and {MOST} tokens"
         + (f", for each of {len(checkpoints)}." if len(checkpoints) > 1 else ".")

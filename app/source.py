@@ -119,14 +119,27 @@ def tracking(snapshot: Snapshot | None = None) -> str:
 
 
 def champion(snapshot: Snapshot) -> int | None:
-    """The trial of this study that is champion by the ledger; None where none is, or the ledger cannot be read."""
+    """The trial of this study that is champion by the ledger; None where none is, or the ledger cannot be read. It may
+    be newer than the snapshot.
+    """
     url = trial_store()
     model = str((snapshot.record.spec.get("promotion") or {}).get("model") or snapshot.name)
     try:
         told = _reigning(url, identity(url), model)
     except TunerError:
         return None
-    return int(told["trial"]) if told.get("study") == snapshot.name else None
+    if told.get("study") != snapshot.name:
+        return None
+    number = int(told["trial"])
+    there = next((trial for trial in snapshot.record.trials if trial.number == number), None)
+    if there is None or told.get("sha256") in (None, there.facts.get("checkpoint_sha256")):
+        return number
+    return None  # of a study of this name that was here before
+
+
+def forget_fanova() -> None:
+    """It failed: the next look asks again."""
+    _fanova.clear()
 
 
 def fanova_shares(snapshot: Snapshot) -> Future[Mapping[str, float]]:

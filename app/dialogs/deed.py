@@ -63,11 +63,14 @@ def settled(key: str, deed: Deed, doing: str, act: Callable[..., str], again: st
 def _work(deed: Deed, doing: str, act: Callable[..., str]) -> None:
     if deed.phase != "work":
         return
+    deed.phase = "failed"  # whatever happens: it is done once, and the dialog can be closed
     with st.spinner(doing, show_time=True):
         try:
             deed.said, deed.phase = act(*deed.answers), "done"
         except TunerError as error:
-            deed.said, deed.phase = str(error), "failed"
+            deed.said = str(error)
+        except Exception as error:  # of a file, a database, a registry
+            deed.said = f"{type(error).__name__}: {error}"
 
 
 def _outcome(key: str, deed: Deed, again: str) -> None:

@@ -93,9 +93,7 @@ def _curves(snapshot: Snapshot, numbers: list[int]) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         axis = link.choice("Across", list(AXES), "axis", "tokens", lambda one: AXES[one])
         which = link.choice("Loss", ["validation", "training"], "loss", "validation", str.capitalize)
-    column = "train_loss"
-    if which == "validation":  # of texts always the loss: bits a byte of one tokenizer are the same curve
-        column = "val_loss" if snapshot.record.task == "generate" else snapshot.record.metric
+    column = snapshot.record.metric if which == "validation" else "train_loss"
     try:
         table = curves(snapshot.record, numbers, source.RUNS)
     except TunerError as error:
@@ -163,13 +161,14 @@ def _deltas(snapshot: Snapshot, numbers: list[int], base: int) -> None:
         column_config=config,
         alt=f"Differences to trial {base}",
     )
-    others = table[table["number"] != base] if "number" in table else table
-    better = others[others["value"] < -snapshot.band] if "value" in others else others.iloc[0:0]
-    said = (
-        f"At the full budget {len(better)} of {len(others)} beat it by more than noise (±{snapshot.band:.2g})."
-        if len(others)
-        else ""
-    )
+    others = table.loc[table["number"] != base, "value"].dropna()
+    better = int((others < -snapshot.band).sum())
+    if pd.isna(table["value"].iloc[0]):
+        said = f"Trial {base} did not come to the full budget: compare at a milestone."
+    elif others.empty:
+        said = "None of the others came to the full budget: compare at a milestone."
+    else:
+        said = f"At the full budget {better} of {len(others)} beat it by more than noise (±{snapshot.band:.2g})."
     st.caption(plain(f"Below zero is better than trial {base}. {said}"))
 
 

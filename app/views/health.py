@@ -9,7 +9,7 @@ import streamlit as st
 
 from app import source
 from app.page import study_page
-from app.parts import ago, cards, command, look, note, plain, state_words
+from app.parts import ago, cards, command, look, note, state_words
 from app.source import Snapshot
 from app.standing import versions
 from tuner.analysis.mirror import disagreements, lacking
@@ -149,7 +149,7 @@ def _places(snapshot: Snapshot | None) -> None:
         codes = {str(one.facts["code_version"]) for one in snapshot.record.trials if "code_version" in one.facts}
         if len(codes) > 1:
             note(
-                f"Trials of this study ran under several versions of tuner: {plain(', '.join(sorted(codes)))}.",
+                f"Trials of this study ran under several versions of tuner: {', '.join(sorted(codes))}.",
                 "warning",
             )
 

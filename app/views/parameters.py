@@ -13,7 +13,7 @@ from app import brush, link, source, tray
 from app.charts import dimensions
 from app.dialogs import control
 from app.page import study_page, theme, unfinished
-from app.parts import data_behind, note, number, picture, plain, short_names
+from app.parts import data_behind, note, number, picture, short_names
 from app.source import Snapshot
 from tuner.analysis.study.edges import NEEDED, edges, narrowed
 from tuner.analysis.study.importance import ENOUGH, disagree, signs, way
@@ -35,7 +35,7 @@ def draw() -> None:
         st.text("This study searches nothing: its space is empty, so all trials differ in their seed alone.")
         return
     complete = int(snapshot.frame["value"].notna().sum())
-    shares = dict(source.ped_anova(snapshot)) if complete >= ENOUGH else {}
+    shares = _shares(snapshot) if complete >= ENOUGH else {}
     order = [path for path in shares if path in paths] + [path for path in paths if path not in shares]
     left, right = st.columns(2)
     with left.container(border=True, height="stretch"):
@@ -48,6 +48,13 @@ def draw() -> None:
         with st.container(border=True):
             _pair(snapshot, order)
     control.dialogs()
+
+
+def _shares(snapshot: Snapshot) -> dict[str, float]:
+    try:
+        return dict(source.ped_anova(snapshot))
+    except TunerError:  # the store is away, which stands above
+        return {}
 
 
 def _importance(snapshot: Snapshot, shares: dict[str, float], complete: int) -> None:
@@ -93,6 +100,7 @@ def _second(snapshot: Snapshot, shares: dict[str, float], ready: bool) -> None:
     try:
         second = dict(growing.result())
     except TunerError as error:
+        source.forget_fanova()
         st.text(str(error))
         return
     if not second:
@@ -116,19 +124,22 @@ def _second(snapshot: Snapshot, shares: dict[str, float], ready: bool) -> None:
 def _advice(snapshot: Snapshot, complete: int) -> None:
     """Edges that are hit, and the block of YAML that follows from them."""
     st.subheader("Where to look next", anchor=False)
-    if complete < 3:
-        st.text(f"Too early: {complete} complete trials say nothing about the edges of the space.")
+    if not complete:
+        st.text("Too early: no complete trial says anything about the edges of the space.")
         return
-    hit = edges(snapshot.record, snapshot.frame)
-    for edge in hit:
-        note(edge.sentence[:1].upper() + edge.sentence[1:], "open_in_full")
-    if not hit:
-        note("No edge is hit: the best trials lie inside the space.", "check")
     if block := narrowed(snapshot.record, snapshot.frame):
+        hit = edges(snapshot.record, snapshot.frame)
+        for edge in hit:
+            note(edge.sentence[:1].upper() + edge.sentence[1:], "open_in_full")
+        if not hit:
+            note("No edge is hit: the best trials lie inside the space.", "check")
         st.caption("The space around the best, widened where an edge is hit. Copy it into the YAML under a new name:")
         st.code(block, language=None)
     else:
-        st.text(f"From {NEEDED} complete trials on, the space to search next stands here; there are {complete}.")
+        st.text(
+            f"From {NEEDED} complete trials on, the edges that are hit and the space to search next stand here; there "
+            f"are {complete}."
+        )
     best = leaderboard(snapshot.frame, None, snapshot.noise)["number"]
     lines = write_point(snapshot.record.find(int(best.iloc[0])).point)
     control.button(control.ENQUEUE, control.Enqueue(snapshot.name, tuple(lines)), "Enqueue a point…", ":material/add:")
@@ -211,7 +222,7 @@ def _pair(snapshot: Snapshot, order: list[str]) -> None:
         st.text(f"No complete trial has both {names[across]} and {names[up]}: they are never active together.")
         return
     best = board.iloc[0]
-    words = plain(f"{names[up]} over {names[across]}; the best, trial {int(best['number'])}, is the largest point.")
+    words = f"{names[up]} over {names[across]}; the best, trial {int(best['number'])}, is the largest point."
     chart = dimensions.pair(table, across, up, _logs(snapshot), snapshot.record.metric, theme())
     picture(chart, words)
     st.caption(f"Large and strong is a low loss. {board_left_out(table)}")

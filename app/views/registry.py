@@ -13,7 +13,7 @@ from app import acting, link, source
 from app.dialogs import promotion as ceremony
 from app.dialogs.deed import begin
 from app.parts import ago, command, empty, gate_rows, heading, note, number, plain, problem
-from app.source import Books
+from app.source import Books, Snapshot
 from tuner.analysis.store import harmless
 from tuner.promotion.ledger import Entry, Stage
 from tuner.promotion.truth import CHALLENGER, CHAMPION, announced, unfinished
@@ -39,7 +39,7 @@ def draw() -> None:
         note(f"The link asks for the model “{asked[:80]}”; no study of this store promotes to it.", "link_off")
         asked = None
     if len(names) > 1:
-        default = names.index(asked) if asked else 0
+        default = names.index(asked or _looked_at(names))
         model = st.selectbox("Model", names, index=default, key="model", width=260)
     else:
         model = names[0]
@@ -78,9 +78,22 @@ def _models() -> dict[str, str]:
             one = source.seen(name)
         except TunerError:
             continue  # the page Studies says why
-        spec = one.record.spec
-        found[str((spec.get("promotion") or {}).get("model") or name)] = source.tracking(one)
+        found[_model_of(one)] = source.tracking(one)
     return found
+
+
+def _model_of(snapshot: Snapshot) -> str:
+    return str((snapshot.record.spec.get("promotion") or {}).get("model") or snapshot.name)
+
+
+def _looked_at(models: list[str]) -> str:
+    """The model of the study that was on the other pages, else the first."""
+    study = st.session_state.get("study")
+    try:
+        model = _model_of(source.seen(study)) if study else ""
+    except TunerError:
+        model = ""
+    return model if model in models else models[0]
 
 
 def _never(model: str) -> None:

@@ -97,6 +97,9 @@ def _chosen(snapshot: Snapshot) -> int:
     known, asked = set(snapshot.frame["number"]), link.text("trial")
     if asked is not None and link.number("trial") in known:
         return int(asked)
+    if asked is not None and link.number("trial") in set(source.fresh(snapshot.name).frame["number"]):
+        source.show_newest(snapshot.name)  # it began after what is on the screen was read
+        st.rerun()
     best = _best(snapshot)
     chosen = int(snapshot.frame["number"].iloc[0]) if best is None else best
     if asked is not None:
@@ -167,9 +170,9 @@ def _curve(snapshot: Snapshot, chosen: int) -> None:
     frame, total = snapshot.frame, snapshot.milestones
     best = _best(snapshot)
     crowned = source.champion(snapshot)
-    wanted = list(dict.fromkeys(one for one in (chosen, best, crowned) if one is not None))
-    roles = {best: "best", crowned: "champion", chosen: f"trial {chosen}"}
     by_number = frame.set_index("number")
+    wanted = [one for one in dict.fromkeys((chosen, best, crowned)) if one in by_number.index]
+    roles = {best: "best", crowned: "champion", chosen: f"trial {chosen}"}
     rows = [
         {"label": roles[one], "milestone": k, "loss": by_number.loc[one, f"m.{k}"]}
         for one in wanted

@@ -46,6 +46,8 @@ def draw() -> None:
     if found.empty:
         _none(snapshot, board, blame, milestone)
         return
+    if chosen:  # who ties with whom is asked of those that are left
+        found = leaderboard(snapshot.frame[snapshot.frame["number"].isin(found["number"])], at, snapshot.noise)
     if at is not None and (warning := truncated(record.spec)):
         st.caption(warning)
     _verdict(found, snapshot, milestone)

@@ -34,6 +34,9 @@ from tuner.spec.records import Outcome, Seat, State
 
 P = ParamSpec("P")
 
+AWAY = (errno.EIO, errno.ESTALE, errno.EROFS, errno.ETIMEDOUT, errno.ENOTCONN, errno.EREMOTEIO)
+"""What a file system says that has a problem of its own: a trial goes on once it is back."""
+
 PRELOAD = ["tuner.train.fit"]
 """Imported once by the fork server, so that a worker starts in milliseconds."""
 
@@ -88,6 +91,8 @@ def _train(job: TrialJob, link: PipeLink, device: str, threads: int | None, seat
     except Exception as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             return Outcome(State.INTERRUPTED, f"no room on the disk for {error.filename or job.folder}")
+        if isinstance(error, OSError) and error.errno in AWAY:
+            return Outcome(State.INTERRUPTED, f"{error.filename or job.folder}: {os.strerror(error.errno)}")
         if is_out_of_memory(error):
             return Exhausted(f"out of memory on {device}: {_first_line(error)}", known=False)
         with contextlib.suppress(OSError):  # the reason itself goes to the store

@@ -1,0 +1,110 @@
+"""What a page says is so: a filter hides nothing new, a tie is one of what is shown, a deed is done once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import streamlit as st
+from conftest_app import Make, Open, go_on, words
+from test_books import CANDIDATE, history
+
+from app.dialogs.deed import Deed, _work
+from tuner.promotion.ledger import Ledger
+from tuner.search.store.url import DEFAULT_URL
+
+
+def test_a_champion_that_is_newer_than_the_screen_breaks_nothing(
+    browse: Open, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search = make(["complete"] * 3)
+    app = browse("trial", trial="1")
+    go_on(search, "complete", 7)
+    monkeypatch.setitem(CANDIDATE, "trial", 3)
+    history(Ledger(DEFAULT_URL), 1, None)
+    st.cache_resource.clear()  # as the seconds do
+    app.run()
+    assert not app.exception
+    app.query_params["trial"] = "3"
+    app.run()
+    assert not app.exception
+    assert "### Trial 3" in words(app)
+    assert "champion" in words(app)
+
+
+def test_an_end_that_was_not_moved_hides_no_trial_beyond_it(browse: Open, make: Make) -> None:
+    make(["complete"] * 8)
+    rates = sorted(browse("trials").dataframe[0].value["lr"])
+    app = browse("trials", where=[f"optim.lr:{rates[3]!r}:"])
+    assert sorted(app.dataframe[0].value["lr"]) == rates[3:]
+    (asked,) = app.query_params["where"] if isinstance(app.query_params["where"], list) else [app.query_params["where"]]
+    assert asked.startswith("optim.lr:")
+    assert asked.endswith(":")
+
+
+def test_who_ties_is_asked_of_those_that_are_shown(browse: Open, make: Make) -> None:
+    """Losses 2.00, 2.01, 2.02 and so on, and a band of 0.028: what is left is within it."""
+    make(["complete"] * 5)
+    assert "**3 trials tie**" in words(browse("trials"))
+    batches = browse("trials").dataframe[0].value.set_index("number")["batch"]
+    kept = batches[batches != batches[0]].index.tolist()
+    app = browse("trials", where=[f"batch:{batches[kept[0]]}"])
+    ties = sum(one - min(kept) < 3 for one in kept)
+    said = words(app)
+    assert (f"**{ties} trials tie**" in said) if ties > 1 else ("leads alone" in said)
+
+
+def test_a_base_that_did_not_finish_is_beaten_by_nobody(browse: Open, make: Make) -> None:
+    make(["pruned"] + ["complete"] * 2)
+    said = words(browse("compare", compare="0,1,2", base="0"))
+    assert "Trial 0 did not come to the full budget" in said
+    assert "0 of 2" not in said
+
+
+def test_few_trials_say_nothing_of_edges(browse: Open, make: Make) -> None:
+    make(["complete"] * 4)
+    said = words(browse("parameters"))
+    assert "No edge is hit" not in said
+    assert "From 5 complete trials on" in said
+
+
+def test_a_link_to_a_study_that_is_gone_opens_no_trial_of_another(browse: Open, make: Make) -> None:
+    make(["complete"] * 5)
+    app = browse("trial", study="gone", trial="3")
+    assert "which this store does not have" in words(app)
+    assert "### Trial 0" in words(app)
+
+
+def test_parameters_without_its_store_shows_what_it_had(browse: Open, make: Make, tmp_path: Path) -> None:
+    make(["complete"] * 12)
+    app = browse("parameters", study="seen")
+    (tmp_path / "tuner.db").rename(tmp_path / "gone.db")
+    app.run()
+    assert not app.exception
+    assert "The store is away" in words(app)
+
+
+def test_whatever_a_deed_raises_it_is_done_once() -> None:
+    done: list[Any] = []
+
+    def fails(*answers: Any) -> str:
+        done.append(answers)
+        raise PermissionError(13, "Permission denied", "runs")
+
+    deed = Deed("about", phase="work")
+    for _ in range(2):
+        _work(deed, "Doing", fails)
+    assert len(done) == 1
+    assert deed.phase == "failed"
+    assert "PermissionError" in deed.said
+
+
+def test_strangers_cannot_have_a_model_write(browse: Open, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    from app import acting, prompt
+
+    asked: list[Any] = []
+    monkeypatch.setattr(acting, "refusal", lambda: "read-only")
+    monkeypatch.setattr(prompt.st, "form_submit_button", lambda *_, **how: asked.append(how["disabled"]) or False)
+    prompt.box("k", {0: Path("nowhere")})
+    assert asked == [True]
