@@ -46,6 +46,11 @@ class Snapshot:
         return str(self.record.name)
 
     @property
+    def model(self) -> str:
+        """What the study promotes to."""
+        return str((self.record.spec.get("promotion") or {}).get("model") or self.name)
+
+    @property
     def simulated(self) -> bool:
         """Whether its trials were made up, by the fact that fake hands leave."""
         return any(trial.facts.get("device_kind") == SIMULATED for trial in self.record.trials[:3])
@@ -123,9 +128,8 @@ def champion(snapshot: Snapshot) -> int | None:
     be newer than the snapshot.
     """
     url = trial_store()
-    model = str((snapshot.record.spec.get("promotion") or {}).get("model") or snapshot.name)
     try:
-        told = _reigning(url, identity(url), model)
+        told = _reigning(url, identity(url), snapshot.model)
     except TunerError:
         return None
     if told.get("study") != snapshot.name:

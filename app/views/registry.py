@@ -13,7 +13,7 @@ from app import acting, link, source
 from app.dialogs import promotion as ceremony
 from app.dialogs.deed import begin
 from app.parts import ago, command, empty, gate_rows, heading, note, number, plain, problem
-from app.source import Books, Snapshot
+from app.source import Books
 from tuner.analysis.store import harmless
 from tuner.promotion.ledger import Entry, Stage
 from tuner.promotion.truth import CHALLENGER, CHAMPION, announced, unfinished
@@ -78,19 +78,15 @@ def _models() -> dict[str, str]:
             one = source.seen(name)
         except TunerError:
             continue  # the page Studies says why
-        found[_model_of(one)] = source.tracking(one)
+        found[one.model] = source.tracking(one)
     return found
-
-
-def _model_of(snapshot: Snapshot) -> str:
-    return str((snapshot.record.spec.get("promotion") or {}).get("model") or snapshot.name)
 
 
 def _looked_at(models: list[str]) -> str:
     """The model of the study that was on the other pages, else the first."""
     study = st.session_state.get("study")
     try:
-        model = _model_of(source.seen(study)) if study else ""
+        model = source.seen(study).model if study else ""
     except TunerError:
         model = ""
     return model if model in models else models[0]

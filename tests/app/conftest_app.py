@@ -95,3 +95,11 @@ def words(app: AppTest) -> str:
     said = [element.value for kind in kinds for element in getattr(app, kind)]
     plain = "\n".join(map(str, said)).replace("\\", "")
     return re.sub(r"^(?:## |:small\[|:gray-badge\[)(.*?)\]?$", r"\1", plain, flags=re.MULTILINE)
+
+
+def lose_store(app: AppTest, folder: Path) -> None:
+    """The store in ``folder`` goes away while ``app`` is open, which says so and raises nothing."""
+    (folder / "tuner.db").rename(folder / "gone.db")
+    app.run()
+    assert not app.exception
+    assert "The store is away" in words(app)

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest_app import YAML, Make, Open, go_on, words
+from conftest_app import YAML, Make, Open, go_on, lose_store, words
 
 from tuner.run.driver import Driver
 from tuner.run.hands.landscape import SimulatedWorkers
@@ -182,10 +182,7 @@ def test_a_store_of_something_else_is_told(browse: Open, tmp_path: Path) -> None
 def test_a_store_that_goes_away_leaves_the_last_snapshot(browse: Open, make: Make, tmp_path: Path) -> None:
     make(["complete"] * 3)
     app = browse("trials", study="seen")
-    (tmp_path / "tuner.db").rename(tmp_path / "gone.db")
-    app.run()
-    assert not app.exception
-    assert "The store is away" in words(app)
+    lose_store(app, tmp_path)
     assert app.dataframe[0].value["number"].tolist() == [0, 1, 2]
 
 

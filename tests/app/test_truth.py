@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 import streamlit as st
-from conftest_app import Make, Open, go_on, words
+from conftest_app import Make, Open, go_on, lose_store, words
+from streamlit.testing.v1 import AppTest
 from test_books import CANDIDATE, history
 
+from app import acting
 from app.dialogs.deed import Deed, _work
 from tuner.promotion.ledger import Ledger
 from tuner.search.store.url import DEFAULT_URL
@@ -79,10 +81,7 @@ def test_a_link_to_a_study_that_is_gone_opens_no_trial_of_another(browse: Open, 
 def test_parameters_without_its_store_shows_what_it_had(browse: Open, make: Make, tmp_path: Path) -> None:
     make(["complete"] * 12)
     app = browse("parameters", study="seen")
-    (tmp_path / "tuner.db").rename(tmp_path / "gone.db")
-    app.run()
-    assert not app.exception
-    assert "The store is away" in words(app)
+    lose_store(app, tmp_path)
 
 
 def test_whatever_a_deed_raises_it_is_done_once() -> None:
@@ -100,11 +99,14 @@ def test_whatever_a_deed_raises_it_is_done_once() -> None:
     assert "PermissionError" in deed.said
 
 
-def test_strangers_cannot_have_a_model_write(browse: Open, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    from app import acting, prompt
+def test_strangers_cannot_have_a_model_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    def script() -> None:
+        from pathlib import Path
 
-    asked: list[Any] = []
+        from app import prompt
+
+        prompt.box("k", {0: Path("nowhere")})
+
     monkeypatch.setattr(acting, "refusal", lambda: "read-only")
-    monkeypatch.setattr(prompt.st, "form_submit_button", lambda *_, **how: asked.append(how["disabled"]) or False)
-    prompt.box("k", {0: Path("nowhere")})
-    assert asked == [True]
+    (button,) = AppTest.from_function(script).run().button
+    assert button.disabled
