@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import random
+import sys
 import tempfile
 import uuid
 import warnings
@@ -33,6 +34,8 @@ def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("MLFLOW_TRACKING_URI", "TUNER_STORAGE"):
         monkeypatch.delenv(name, raising=False)
+    # a page's script becomes `__main__` and stays it: processes that are begun later would run that page first
+    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
 
 
 @pytest.fixture(scope="session")
