@@ -24,6 +24,11 @@ class Reading(FakeWorkers):
     """Each trial tells which text it reads; from the third on it may be another one, or none."""
 
     later: str | None = "aaaa"
+    killed: int | None = None
+
+    def kill(self, number: int | None = None) -> None:
+        self.killed = number
+        super().kill(number)
 
     def story(self, job: TrialJob) -> Iterator[Message | Died]:
         text = "aaaa" if job.number < 2 else self.later
@@ -49,6 +54,7 @@ def test_a_study_halts_and_goes_on_once_the_text_is_as_it_was(tmp_path: Path, la
         driver.run()
     states = [trial.state for trial in driver.search.record().trials]
     assert len(states) == 3
+    assert hands.killed == (2 if later else None)  # or it would save what it has learned of another text
     assert "infeasible" not in states
     again = build(tmp_path, storage, Reading(1), **{"study.trials": 6})
     assert again.run() is Ending.COMPLETE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,11 +10,12 @@ from test_driver import YAML, Dying, Interrupting, build, log
 
 from tuner.run.driver import Ending
 from tuner.run.fitting import Fitting
-from tuner.run.hands.link import Exhausted, Message
-from tuner.run.hands.workers import Died
+from tuner.run.hands.link import Alive, Exhausted, Message, TrialJob
+from tuner.run.hands.workers import Died, Event
 from tuner.search.store.address import MEMORY_URL
 from tuner.search.store.storage import open_storage
 from tuner.spec.errors import StudyStoppedError
+from tuner.spec.records import Started
 from tuner.train.machine.capacity import Capacity
 
 
@@ -84,3 +86,47 @@ def test_the_kernels_kill_feeds_the_estimate(tmp_path: Path) -> None:
     assert dead.memory == 2 * 10**9
     assert driver.fitting.capacity.needed(dead.spec, 1024, 1) > dead.memory
     assert driver.fitting.parts(dead.spec) > 2
+
+
+def test_a_trial_left_before_its_first_checkpoint_goes_on_in_the_micro_batches_it_had(tmp_path: Path) -> None:
+    """It was tried once more and smaller: what it was before did not fit, and today's free memory is not asked."""
+
+    class Leaving(Dying):
+        def story(self, job: TrialJob) -> Iterator[Message | Died]:
+            self.jobs.append(job)
+            yield Started(job.spec.as_data(), {"spec_hash": job.spec.hash, "accumulate": job.parts or 1})
+            if job.parts is None:
+                yield Died(-9, memory=True)
+            driver.stop()
+            yield Alive()
+
+    storage, hands, again = open_storage(MEMORY_URL), Leaving(1, {}), Dying(1, {})
+    driver = build(tmp_path, storage, hands)
+    assert driver.run() is Ending.INTERRUPTED
+    assert [job.parts for job in hands.jobs] == [None, 2]
+    build(tmp_path, storage, again, **{"study.trials": 1}).run()
+    assert [job.parts for job in again.jobs] == [2]
+
+
+def test_a_worker_ended_for_its_silence_has_not_run_out_of_memory(tmp_path: Path) -> None:
+    """Not even where the kernel ended another process of the machine meanwhile."""
+
+    class Hung(Dying):
+        killed = False
+
+        def kill(self, number: int | None = None) -> None:
+            self.killed = True
+            self._replace(Died(-9, memory=True), list(self._stories))
+
+        def wait(self, timeout: float) -> list[Event]:
+            if self.killed:
+                return super().wait(timeout)
+            self.now += 5.0
+            return []
+
+    hands = Hung(1, {})
+    driver = build(tmp_path, hands=hands, **{"study.trials": 1, "study.patience": "60 s"})
+    assert driver.run() is Ending.COMPLETE
+    assert hands.killed
+    assert [job.parts for job in hands.jobs] == [None, None]
+    assert any("said nothing for 60 s" in said for said in log(driver).sentences)

@@ -15,13 +15,14 @@ from study_helpers import Hook, drive, record, results, yaml
 
 from tuner.run.driver import Ending
 from tuner.run.fitting import Fitting
+from tuner.run.hands import local
 from tuner.run.hands.link import DataJob, DevicesJob
-from tuner.run.hands.local import SPINS, cores, devices, plan_slots, warm_up
+from tuner.run.hands.local import SPINS, LocalWorkers, cores, devices, memory_kills, plan_slots, warm_up
 from tuner.run.hands.once import call
 from tuner.spec.disk import bytes_in
 from tuner.spec.errors import DataError, StudyStoppedError
 from tuner.spec.parts.data import DataSpec
-from tuner.spec.records import CorpusInfo
+from tuner.spec.records import CorpusInfo, Verdict
 from tuner.study.plan import vocabulary
 from tuner.train.machine.capacity import MACHINE, Capacity, divisions
 
@@ -51,6 +52,38 @@ def test_threads_that_wait_soon_sleep_unless_the_user_says_how(monkeypatch: pyte
     monkeypatch.delenv("OMP_WAIT_POLICY")
     warm_up()
     assert os.environ["GOMP_SPINCOUNT"] == SPINS
+
+
+@pytest.mark.parametrize(
+    ("told", "most"), [("150000 100000", 2), ("50000 100000", 1), ("max 100000", None), ("-1 100000", None), ("", None)]
+)
+def test_a_container_may_use_as_many_cores_as_its_share_of_their_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: str, most: int | None
+) -> None:
+    one, two = tmp_path / "cpu.max", (tmp_path / "cpu.cfs_quota_us", tmp_path / "cpu.cfs_period_us")
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(8)))
+    one.write_text(told + "\n")
+    monkeypatch.setattr(local, "QUOTAS", ((str(one), str(one)), (str(two[0]), str(two[1]))))
+    assert cores() == (most or 8)
+    one.unlink()
+    for path, word in zip(two, told.split(), strict=False):
+        path.write_text(word + "\n")
+    assert cores() == (most or 8)
+
+
+def test_kills_by_memory_are_those_of_ones_own_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "memory.events").write_text("low 0\noom 9\noom_kill 3\noom_group_kill 0\n")
+    monkeypatch.setattr(local, "_GROUP", tmp_path)
+    assert memory_kills() == 3
+    (tmp_path / "memory.events").unlink()
+    assert memory_kills() >= 0
+
+
+def test_orders_for_a_trial_that_is_gone_are_nobodys() -> None:
+    hands = LocalWorkers(["cpu"], 1)
+    hands.kill(7)
+    hands.interrupt(7)
+    hands.answer(7, Verdict.STOP)
 
 
 def test_trials_end_complete_with_checkpoints(whole: list[Any]) -> None:

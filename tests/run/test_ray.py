@@ -211,3 +211,26 @@ def test_more_trials_at_once_than_there_is_room_for_all_end(
         assert driver.workers.idle == 3
         assert driver.run() is Ending.COMPLETE
     assert [trial.state for trial in record(tmp_path).trials] == ["complete"] * 3
+
+
+@pytest.mark.slow
+def test_a_trial_that_waits_for_room_leaves_without_it(
+    cluster: Any, node: Callable[[], Any], text_file: Path, tmp_path: Path
+) -> None:
+    """One node, two trials at once: while the first trains, the second is pruned, or the study is stopped."""
+    node()
+
+    def act(number: int, milestone: int) -> None:
+        if number == 0 and milestone == 1:
+            driver._condemn(1, "a test wants it to end")
+        elif number == 0 and milestone == 3:
+            driver.stop()
+
+    with driven(cluster, yaml(text_file, trials=3), tmp_path, Hook(act), most=2) as driver:
+        assert driver.run() is Ending.INTERRUPTED
+    first, second, third = record(tmp_path).trials
+    assert (first.state, third.state) == ("running", "running")
+    assert (second.state, second.reason) == ("pruned", "a test wants it to end")
+    with driven(cluster, yaml(text_file, trials=3), tmp_path, Hook()) as driver:
+        assert driver.run() is Ending.COMPLETE
+    assert [trial.state for trial in record(tmp_path).trials] == ["complete", "pruned", "complete"]

@@ -7,6 +7,7 @@ import math
 import random
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
 from typing import Any
 
 import optuna
@@ -181,6 +182,22 @@ def test_a_finished_trial_stays_as_it_is(store: Held, url: str) -> None:
     with pytest.raises(UpdateFinishedTrialError):
         store.set_trial_state_values(other, TrialState.COMPLETE, [1.0])
     assert store.get_trial(other).state is TrialState.FAIL
+
+
+def test_no_trial_ends_before_it_began(store: Held, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock is set back by an hour meanwhile."""
+
+    class Back(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> Any:
+            return datetime.now(tz) - timedelta(hours=1)
+
+    study = store.create_new_study([optuna.study.StudyDirection.MINIMIZE], "s")
+    trial = store.create_new_trial(study)
+    monkeypatch.setattr("tuner.search.store.own.held.datetime", Back)
+    store.set_trial_state_values(trial, TrialState.COMPLETE, [1.0])
+    (found,) = stored(url, study)
+    assert found.datetime_start == found.datetime_complete == store.get_trial(trial).datetime_complete
 
 
 def test_two_spaces_of_one_name_do_not_mix(store: Held) -> None:

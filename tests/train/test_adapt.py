@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_fit import MILESTONES, assert_resumes, assert_same_state, train
 
-from tuner.spec.errors import CheckpointError, DataError
+from tuner.spec.errors import CheckpointError, DataError, UnreadableError
 from tuner.spec.parts.model import InitSpec, ModelSpec
 from tuner.spec.parts.optim import DistilSpec
 from tuner.spec.records import Ancestor, State
@@ -168,10 +168,10 @@ def test_weights_that_are_gone_or_others_are_a_sentence(
     data = bytearray((folder / "model.safetensors").read_bytes())
     data[-3] ^= 1
     (folder / "model.safetensors").write_bytes(bytes(data))
-    with pytest.raises(CheckpointError, match=r"other weights.*run again, fetches it from base/1"):
+    with pytest.raises(UnreadableError, match=r"other weights.*run again, fetches it from base/1"):
         train(trial, place("a"))
     (folder / "model.safetensors").unlink()
-    with pytest.raises(CheckpointError, match="cannot be read"):
+    with pytest.raises(UnreadableError, match="cannot be read"):
         train(trial, place("b"))
 
 

@@ -17,7 +17,7 @@ from test_fit import assert_resumes, assert_same_state, train
 from tuner.run.hands.link import DataJob
 from tuner.run.hands.once import call
 from tuner.search.fork import _point
-from tuner.spec.errors import CheckpointError, DataError, InfeasibleError, SpecError
+from tuner.spec.errors import DataError, InfeasibleError, SpecError, UnreadableError
 from tuner.spec.load import dump, parse
 from tuner.spec.parts.data import DataSpec
 from tuner.spec.records import MIXED, CorpusInfo, all_texts, texts_of
@@ -79,7 +79,7 @@ def test_a_share_of_nothing_is_the_trial_without_and_a_larger_one_costs(spec: An
 def test_another_text_under_the_same_name_is_no_resume(spec: Any, place: Any, other: Path) -> None:
     train(spec(0.3), place("a"), interrupt_after=17)
     other.write_text(other.read_text() + " and more")
-    with pytest.raises(CheckpointError, match=r"trained on other data \(mixed_fingerprints"):
+    with pytest.raises(UnreadableError, match=r"trained on other data \(mixed_fingerprints"):
         train(spec(0.3), place("a"))
 
 

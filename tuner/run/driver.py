@@ -194,9 +194,9 @@ class Driver:
             if asked.seed is not None:
                 trial = trial.model_copy(update={"seed": asked.seed})
             # one that ran before goes on as it was computed then, whatever memory is free today
-            fitting = None if asked.number in self._recovered else self.fitting
-            parts = None if fitting is None else fitting.parts(trial)
-            must = asked.seed is not None or asked.number in self._recovered
+            again = asked.number in self._recovered
+            parts = asked.parts if again else None if self.fitting is None else self.fitting.parts(trial)
+            must = asked.seed is not None or again
             if not self._retention.admit(asked.number, lambda: self._files(trial), must, self.search.record):
                 self._waiting.appendleft(asked)
                 return
@@ -261,7 +261,7 @@ class Driver:
                 self._ended(number, outcome)
             case Exhausted() as exhausted:
                 self._exhausted(number, exhausted.reason, exhausted.known)
-            case Died() as died if died.exhausted:
+            case Died() as died if died.exhausted and self._running[number].silence <= self.spec.study.patience:
                 self._exhausted(number, died.sentence, known=False)
             case Died() as died:
                 self._died(number, died)
@@ -273,7 +273,9 @@ class Driver:
         self.tracker.start(number, running.asked.point, {f"tuner.{k}": str(v) for k, v in told.items()}, started.spec)
         running.started, running.parts = True, int(started.facts.get("accumulate") or running.parts or 1)
         self.watcher.started(number, running.asked.point, started)
-        self._halt(self._endings.strange(started))
+        if (strange := self._endings.strange(started)) is not None:
+            self.workers.kill(number)  # else it would save what it has learned of another text
+            self._halt(strange)
 
     def _measured(self, number: int, measurement: Measurement) -> None:
         """Spool first, then the store, then the verdict: what a worker was answered is on disk."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, TypeVar, cast
@@ -24,7 +24,7 @@ from tuner.search.ending import Enough, enough
 from tuner.search.history import IMPORTED, QUEUED, StudyRecord, legible, parameter_importance, read_study
 from tuner.search.identity import hold_device, hold_identity, hold_text, origin_of
 from tuner.search.kinds.pruners import PRUNERS
-from tuner.search.kinds.samplers import build_sampler, grid_points
+from tuner.search.kinds.samplers import build_sampler, grid_left
 from tuner.search.kinds.suggest import suggest
 from tuner.search.repeats import REPEAT, SEED, Wanted, wanted
 from tuner.search.requests import Request, answer, waiting
@@ -75,23 +75,17 @@ def _guarded(method: F) -> F:
     return cast(F, call)
 
 
-def _ungiven(spec: StudySpec, trials: Sequence[FrozenTrial]) -> list[dict[str, Value]]:
-    """The points of the grid that no trial has yet; a repeat is none."""
-    searched = [trial for trial in trials if REPEAT not in trial.user_attrs]
-    given = [trial.system_attrs.get("fixed_params") or trial.params for trial in searched]
-    return grid_points(spec, given)
-
-
 @dataclass(frozen=True)
 class Asked:
     """A trial that may run: its number and its point; ``seed`` where it repeats another's settings with a new one;
-    ``begun`` where a worker has had it before.
+    ``begun`` where a worker has had it before, in so many ``parts``.
     """
 
     number: int
     point: Point
     seed: int | None = None
     begun: bool = False
+    parts: int | None = None
 
 
 class Search:
@@ -122,7 +116,7 @@ class Search:
         hold_identity(self._study, spec, fresh=not trials)
         if isinstance(pruner, HyperbandPruner):
             pruner._try_initialization(self._study)  # else the first asks of a new process see no brackets
-        self._grid = _ungiven(spec, trials) if spec.study.sampler == "grid" else None
+        self._grid = grid_left(spec, trials) if spec.study.sampler == "grid" else None
         self._queued = sum(1 for t in trials if t.state is TrialState.WAITING)
         self._asked = len(trials) - self._queued
         self._runs = {t.number: str(t.user_attrs["mlflow_run"]) for t in trials if "mlflow_run" in t.user_attrs}
@@ -294,7 +288,7 @@ class Search:
         point = self.spec.walk(lambda path, dim: suggest(trial, path, dim, before.get(path)))
         attributes = trial.user_attrs
         seed = int(attributes[SEED]) if REPEAT in attributes else None
-        return Asked(trial.number, point, seed, begun="spec_hash" in attributes)
+        return Asked(trial.number, point, seed, "spec_hash" in attributes, attributes.get("accumulate"))
 
     def _trial(self, number: int) -> FrozenTrial:
         """An open trial as it stands."""

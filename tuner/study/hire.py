@@ -50,7 +50,7 @@ def _here(spec: StudySpec) -> Iterator[Hired]:
 
     devices, kind = probe_devices()
     each = spec.trial.devices
-    workers = LocalWorkers(*plan_slots(spec.study.at_once, devices, spec.study.trials, each), each)
+    workers = LocalWorkers(*plan_slots(spec.study.at_once, devices, spec.study.most, each), each)
     yield Hired(workers, kind, limit_of(spec.study.memory, workers.slots, bool(devices), each))
 
 

@@ -121,7 +121,7 @@ def make_plan(spec: StudySpec, runs: Path, devices: list[str], cluster: str | No
     require_there(spec.trial.data)
     vocab, known = vocabulary(spec.trial, runs / ".corpora")
     each = spec.trial.devices
-    places, threads = plan_slots(spec.study.at_once, devices, spec.study.trials, each)
+    places, threads = plan_slots(spec.study.at_once, devices, spec.study.most, each)
     slots = len(places) // each
     trials = sample(spec)
     vocabularies = _vocabularies(spec, trials, runs / ".corpora", vocab)

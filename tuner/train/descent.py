@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tuner.spec.disk import sha256
-from tuner.spec.errors import CheckpointError
+from tuner.spec.errors import UnreadableError
 from tuner.spec.parts.model import InitSpec
 from tuner.spec.records import CorpusInfo, auxiliary_of, classes_of
 from tuner.train.checkpoint import WEIGHTS, read_weights
@@ -27,7 +27,7 @@ def descend(module: GPTModule, info: CorpusInfo) -> None:
     as far as it has the same auxiliary labels.
 
     Raises:
-        CheckpointError: the ancestor's copy is gone, or other weights.
+        UnreadableError: the ancestor's copy is gone, or other weights: it may come back.
         DataError: it has fewer layers, heads or neurons than are to be taken.
     """
     spec, init = module.spec, module.spec.init
@@ -56,4 +56,4 @@ def _weights(path: Path, init: InitSpec) -> dict[str, Tensor]:
         reason = "holds other weights than those the study began with"
     except OSError as error:
         reason = f"cannot be read ({error.strerror or error})"
-    raise CheckpointError(f"{path}: {reason}; the study's command, run again, fetches it from {init.source}.")
+    raise UnreadableError(f"{path}: {reason}; the study's command, run again, fetches it from {init.source}")

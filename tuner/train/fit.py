@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from tuner.spec.budget import Unit
-from tuner.spec.errors import CheckpointError
+from tuner.spec.errors import CheckpointError, UnreadableError
 from tuner.spec.records import (
     AUXILIARY,
     CLASSES,
@@ -203,7 +203,8 @@ def _recorded(
     micro-batches only where memory has not sufficed.
 
     Raises:
-        CheckpointError: it is another trial's, or was trained on other data.
+        CheckpointError: it is another trial's.
+        UnreadableError: it was trained on other data, which may come back.
     """
     record = checkpoint.record(saved)
     if record["trial"] != spec.as_data():
@@ -213,9 +214,9 @@ def _recorded(
     now |= {MIXED: json.dumps(mixed)} if mixed else {}
     for name, fingerprint in now.items():
         if facts.get(name) != fingerprint:
-            raise CheckpointError(
+            raise UnreadableError(
                 f"{saved.folder}: was trained on other data ({name} {facts.get(name)}, now {fingerprint}); "
-                "restore the text or start a study with a new name."
+                "restore the text or start a study with a new name"
             )
     return Setting(facts["precision"], facts["compile"], max(facts["accumulate"], parts or 1))
 

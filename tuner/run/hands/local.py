@@ -5,6 +5,7 @@ Starting, hearing and ending processes only; what a trial's messages mean is the
 from __future__ import annotations
 
 import contextlib
+import math
 import multiprocessing
 import os
 import shutil
@@ -26,6 +27,12 @@ from tuner.spec.records import Outcome, Seat, State, Verdict
 _CONTEXT = multiprocessing.get_context("forkserver")
 
 
+QUOTAS = (
+    ("/sys/fs/cgroup/cpu.max", "/sys/fs/cgroup/cpu.max"),
+    ("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us"),
+)
+"""Where a container says how much of the processors' time it may have: microseconds, and of how many (cgroups 2, 1)."""
+
 SPINS = "10000"
 """Rounds that one of torch's threads waits for the others before it sleeps (libgomp's GOMP_SPINCOUNT). Left to itself
 it waits for milliseconds: two threads beside two busy programs then come to 120 tokens a second in place of 2,700
@@ -43,8 +50,14 @@ def warm_up() -> None:
 
 
 def cores() -> int:
-    """CPU cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """CPU cores this process may use, by its affinity and by what its container may have of the processors' time."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    for quota, period in QUOTAS:
+        with contextlib.suppress(OSError, ValueError, IndexError):  # "max", or no such group
+            told = [word for place in dict.fromkeys((quota, period)) for word in Path(place).read_text().split()]
+            if int(told[0]) > 0:
+                count = min(count, max(1, math.ceil(int(told[0]) / int(told[1]))))
+    return count
 
 
 @contextlib.contextmanager
@@ -185,8 +198,8 @@ class LocalWorkers:
             self._running[number].members[0].pipe.send(message)
 
     def kill(self, number: int | None = None) -> None:
-        for each in self._running if number is None else (number,):
-            for member in self._running[each].members:
+        for each, running in self._running.items():
+            for member in running.members if number in (None, each) else ():
                 member.process.kill()
 
     def pids(self) -> dict[int, int]:
@@ -225,12 +238,27 @@ def _bury(member: _Member) -> None:
 
 
 def memory_kills() -> int:
-    """How often the kernel has ended a process of this machine for want of memory; 0 where it does not say (Linux)."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/vmstat").read_text().splitlines():
-            if line.startswith("oom_kill "):
-                return int(line.split()[1])
+    """How often the kernel has ended a process for want of memory, of those in this one's group, or where it does not
+    say that, of this machine; 0 where it does not say (Linux).
+    """
+    for place in (_GROUP / "memory.events", Path("/proc/vmstat")):
+        with contextlib.suppress(OSError):
+            for line in place.read_text().splitlines():
+                if line.startswith("oom_kill "):
+                    return int(line.split()[1])
     return 0
+
+
+def _group() -> Path:
+    """The folder of this process's control group (version 2)."""
+    mine = ""
+    with contextlib.suppress(OSError):
+        told = Path("/proc/self/cgroup").read_text().splitlines()
+        mine = next((line.removeprefix("0::/") for line in told if line.startswith("0::/")), "")
+    return Path("/sys/fs/cgroup") / mine
+
+
+_GROUP = _group()
 
 
 def devices() -> dict[str, str]:

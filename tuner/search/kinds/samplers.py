@@ -6,14 +6,16 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
 
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, QMCSampler, RandomSampler, TPESampler
+from optuna.trial import FrozenTrial
 
 from tuner.search.bayes.past import Past
 from tuner.search.bayes.propose import possible
 from tuner.search.bayes.sampler import BayesSampler
+from tuner.search.repeats import REPEAT
 from tuner.spec.records import Value
 from tuner.spec.study import StudySpec
 
@@ -47,6 +49,12 @@ def build_sampler(spec: StudySpec, number: int, past: Past) -> BaseSampler:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)  # QMC: pinned by Optuna's major version
         return SAMPLERS[spec.study.sampler](spec, seed, past)
+
+
+def grid_left(spec: StudySpec, trials: Sequence[FrozenTrial]) -> list[dict[str, Value]]:
+    """The points of the grid that no trial of the search has yet; a repeat is none."""
+    searched = [trial for trial in trials if REPEAT not in trial.user_attrs]
+    return grid_points(spec, [trial.system_attrs.get("fixed_params") or trial.params for trial in searched])
 
 
 def grid_points(spec: StudySpec, given: Container[Mapping[str, Value]] = ()) -> list[dict[str, Value]]:

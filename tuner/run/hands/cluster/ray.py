@@ -28,7 +28,7 @@ from tuner.run.hands.local import cores
 from tuner.run.hands.workers import Died, Event
 from tuner.spec.errors import TunerError
 from tuner.spec.parts.settings import ResourceSettings
-from tuner.spec.records import Outcome, Preparing, Verdict
+from tuner.spec.records import Outcome, Preparing, State, Verdict
 
 OVERDUE = 10.0
 """Seconds after which an order to end a worker is no longer waited for: its slot is ended. After as many a trial whose
@@ -62,7 +62,7 @@ class _Hired:
     """A slot as the driver sees it: its actor, its trial, the call that listens, and orders not known to have arrived.
 
     ``there`` is whether it has ever answered: Ray may still look for room, or start its process; ``begun`` whether it
-    has since its trial was given to it.
+    has since its trial was given to it; ``leaving`` whether that is to end.
     """
 
     actor: Any
@@ -73,6 +73,7 @@ class _Hired:
     orders: dict[Any, tuple[int, Order]] = field(default_factory=dict)
     there: bool = False
     begun: bool = False
+    leaving: bool = False
     given: float = 0.0
     said: float = 0.0
     killed: float | None = None
@@ -163,7 +164,7 @@ class RayWorkers:
 
     def _give(self, job: TrialJob) -> None:
         hired = self._idle()
-        hired.job, hired.begun, hired.killed = job, False, None
+        hired.job, hired.begun, hired.leaving, hired.killed = job, False, False, None
         hired.given = hired.said = time.monotonic()
         self._order(job.number, job)
         hired.hearing = hired.actor.hear.remote(hired.heard)
@@ -207,19 +208,18 @@ class RayWorkers:
         hired.there = hired.begun = True
         hired.heard += len(events)
         for event in events:
-            if isinstance(event.message, Outcome):
-                event = self._fetched(hired, event)
             if isinstance(event.message, Outcome | Exhausted | Died):
+                event = self._fetched(hired.job, event)
                 hired.job = None
             yield event
         hired.hearing = None if hired.number is None else hired.actor.hear.remote(hired.heard)
 
-    def _fetched(self, hired: _Hired, event: Event) -> Event:
-        """A trial has ended: its checkpoints come from the depot to where the study's are."""
-        if self._depot is None or hired.job is None:
+    def _fetched(self, job: TrialJob | None, event: Event) -> Event:
+        """A trial has ended, there at least: its checkpoints come from the depot to where the study's are."""
+        if self._depot is None or job is None:
             return event
         try:
-            self._depot.fetch(hired.job.folder)
+            self._depot.fetch(job.folder)
         except Exception as error:
             return Event(event.number, away(error))
         return event
@@ -229,22 +229,31 @@ class RayWorkers:
         self._hired.remove(hired)
         self._counted = -TURN
         assert hired.job is not None
+        job, hired.job = hired.job, None  # whose wait for room is over
         if isinstance(error, RayTaskError):  # a mistake of ours: the next slot would make it again
             died = Died(1, why=f"the slot on the Ray cluster failed: {_last_line(error)}")
         elif "OOM" in str(error) or isinstance(error, OutOfMemoryError):
             died = Died(-9, memory=True, why="Ray ended the slot because its node's memory ran out")
-        elif hired.there and not hired.begun and hired.killed is None:  # it had gone while nobody wanted it
-            self._give(hired.job)
+        elif hired.there and not hired.begun and not hired.leaving and hired.killed is None:
+            self._give(job)  # the slot had gone while nobody wanted it
             return
         else:
             died = Died(-9, why="its slot on the Ray cluster is gone: the node, or Ray's process there")
-        yield Event(hired.job.number, died)
+        yield self._fetched(job, Event(job.number, died))
 
     def answer(self, number: int, verdict: Verdict) -> None:
         self._order(number, verdict)
 
     def interrupt(self, number: int | None = None) -> None:
-        self._order(number, Interrupt())
+        for hired in self._of(number):
+            hired.leaving = True
+            if hired.there:
+                self._order(hired.number, Interrupt())
+            elif hired.job is not None:  # it need not get room first, only to leave
+                self._hired.remove(hired)
+                ray.kill(hired.actor)
+                waited = Outcome(State.INTERRUPTED, "it waited for room in the cluster")
+                self._told.append(Event(hired.job.number, waited))
 
     def kill(self, number: int | None = None) -> None:
         for hired in self._of(number):

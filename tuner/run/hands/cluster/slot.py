@@ -142,8 +142,13 @@ class Slot:
 
 
 def _scratch(study: str) -> Path:
-    """A folder of this user's on this node, of this process alone: TMPDIR says where."""
+    """A folder of this user's on this node, of this process alone: TMPDIR says where. Those of processes that are gone
+    are removed: they were ended without a word.
+    """
     place = Path(tempfile.gettempdir()) / f"tuner-{os.getuid()}" / f"{study}-{os.getpid()}"
+    for other in place.parent.glob("*-*") if Path("/proc/self").exists() else ():
+        if (pid := other.name.rpartition("-")[2]).isdigit() and not Path(f"/proc/{pid}").exists():
+            rmtree(other, ignore_errors=True)
     place.mkdir(parents=True, exist_ok=True)
     return place
 

@@ -142,7 +142,7 @@ class Held(_CachedStorage):
         if not state.is_finished():
             return self._claimed(trial_id, state)
         with self._changed(trial_id) as (batch, _, trial):
-            moment = datetime.now()
+            moment = max(datetime.now(), trial.datetime_start or datetime.min)  # clocks are set back
             batch.end(trial_id, state, values or (), moment)
             trial.state, trial.datetime_complete = state, moment
             if values is not None:
