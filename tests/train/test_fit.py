@@ -99,6 +99,28 @@ def test_a_trial_reports_every_milestone_and_learns(spec: Any, place: Any) -> No
     assert saved.sha256 == outcome.sha256
 
 
+@pytest.mark.parametrize(
+    "around",
+    [
+        {
+            "SLURM_NTASKS": "4",
+            "SLURM_JOB_NAME": "night",
+            "SLURM_JOB_ID": "7",
+            "SLURM_PROCID": "3",
+            "SLURM_LOCALID": "3",
+        },
+        {"TORCHELASTIC_RUN_ID": "7", "WORLD_SIZE": "4", "RANK": "3", "LOCAL_RANK": "3"},
+    ],
+)
+def test_a_batch_system_around_it_changes_nothing(
+    spec: Any, place: Any, monkeypatch: pytest.MonkeyPatch, around: dict[str, str]
+) -> None:
+    for name, value in around.items():
+        monkeypatch.setenv(name, value)
+    outcome, _ = train(spec(), place("a"))
+    assert outcome.state is State.COMPLETE
+
+
 def test_the_same_spec_gives_the_same_weights(spec: Any, place: Any) -> None:
     train(spec(), place("a"))
     train(spec(), place("b"))

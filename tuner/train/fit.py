@@ -17,6 +17,7 @@ from typing import Any
 import lightning as L
 import torch
 from filelock import FileLock, Timeout
+from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy, Strategy
 from torch import Tensor
 from torch.optim import Optimizer
@@ -257,6 +258,7 @@ def _trainer(life: Life, device: torch.device) -> L.Trainer:
         enable_model_summary=False,
         use_distributed_sampler=False,
         callbacks=[life],
+        plugins=[LightningEnvironment()],  # else it takes a batch system's or a launcher's processes for its own
     )
 
 
