@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -97,9 +98,11 @@ def _chosen(snapshot: Snapshot) -> int:
     known, asked = set(snapshot.frame["number"]), link.text("trial")
     if asked is not None and link.number("trial") in known:
         return int(asked)
-    if asked is not None and link.number("trial") in set(source.fresh(snapshot.name).frame["number"]):
-        source.show_newest(snapshot.name)  # it began after what is on the screen was read
-        st.rerun()
+    if asked is not None:
+        with contextlib.suppress(TunerError):  # the store is away: what is on the screen is all there is
+            if link.number("trial") in set(source.fresh(snapshot.name).frame["number"]):
+                source.show_newest(snapshot.name)  # it began after what is on the screen was read
+                st.rerun()
     best = _best(snapshot)
     chosen = int(snapshot.frame["number"].iloc[0]) if best is None else best
     if asked is not None:

@@ -35,6 +35,18 @@ def test_a_champion_that_is_newer_than_the_screen_breaks_nothing(
     assert "champion" in words(app)
 
 
+def test_a_link_to_an_unknown_trial_while_the_store_is_away_shows_a_known_one(
+    browse: Open, make: Make, tmp_path: Path
+) -> None:
+    make(["complete"] * 3)
+    app = browse("trial", trial="1")
+    lose_store(app, tmp_path)
+    app.query_params["trial"] = "7"
+    app.run()
+    assert not app.exception
+    assert "The link asks for trial “7”" in words(app)
+
+
 def test_an_end_that_was_not_moved_hides_no_trial_beyond_it(browse: Open, make: Make) -> None:
     make(["complete"] * 8)
     rates = sorted(browse("trials").dataframe[0].value["lr"])
