@@ -13,8 +13,8 @@ import pandas as pd
 from app.looks import number
 from tuner.analysis.study.frame import budget_at, milestones
 from tuner.analysis.study.live import headline
-from tuner.analysis.study.noise import Noise, expected_on_rerun, tie_band
-from tuner.analysis.study.progress import gain_recent
+from tuner.analysis.study.noise import Noise, expected_again, expected_on_rerun, standings, tie_band
+from tuner.analysis.study.progress import gain_recent, spent
 from tuner.analysis.words import count, duration
 
 
@@ -30,24 +30,32 @@ class Told(NamedTuple):
 def standing(record: Any, frame: pd.DataFrame, noise: Noise) -> list[Told]:
     """Best, expected on a re-run, spent, recent gain, failure rate."""
     told, band = headline(record, frame, noise), tie_band(noise)
-    rerun, gain = expected_on_rerun(frame, noise), gain_recent(frame)
+    again = standings(record)
+    rerun = expected_again(again[0], noise) if again else expected_on_rerun(frame, noise)
+    gain = gain_recent(frame)
     ended = int((~frame["state"].isin(("running", "queued"))).sum())
     bad = int(frame["state"].isin(("failed", "diverged", "infeasible")).sum())
-    spent = f"{count(float(frame['tokens'].sum()))} tokens, {duration(float(frame['seconds'].sum()))}"
+    tokens, seconds = (float(spent(frame, what).sum()) for what in ("tokens", "seconds"))
     return [
         Told(
             f"Best @ {budget_at(record, milestones(record))}",
             "–" if told["best"] is None else number(told["best"]),
             "no trial has finished" if told["best"] is None else f"trial {told['best_number']}",
-            "The best complete trial at the full budget, as measured once.",
+            "The trial to ship at the full budget, as measured: the best, or the best of the settings that stood best "
+            "when run again.",
         ),
         Told(
             "Expected on re-run",
             "–" if rerun is None else f"{number(rerun[0])}\u00a0–\u00a0{number(rerun[1])}",
-            noise.basis,
+            f"{len(again[0].values)} seeds of its settings, {noise.basis}" if again else noise.basis,
             "The best of many is partly luck. Run again with another seed, it lands here in 95 of 100 cases.",
         ),
-        Told("Spent", f"{told['spent']} of {told['total']}", spent, "Finished trials of the study's total."),
+        Told(
+            "Spent",
+            f"{told['spent']} of {told['total']}",
+            f"{count(tokens)} tokens, {duration(seconds)}",
+            "Finished trials of the study's total; what trials of another study took is not counted.",
+        ),
         Told(
             "Gain, last 20 %",
             "–" if gain is None else number(gain) if gain else "none",

@@ -14,6 +14,8 @@ from app.report.search import chips, overview, parameters
 from app.report.style import STYLE
 from app.report.trials import against_cost, best, board, failures
 from app.standing import versions
+from tuner.analysis.study.live import headline
+from tuner.analysis.study.progress import spent
 from tuner.analysis.words import count, duration
 from tuner.spec.errors import TunerError
 
@@ -88,16 +90,17 @@ def _head(reading: Reading) -> Html:
 
 def _origin(reading: Reading) -> Html:
     record, frame = reading.record, reading.frame
+    told = headline(record, frame, reading.noise)
+    tokens, flops, seconds = (float(spent(frame, what).sum()) for what in ("tokens", "flops", "seconds"))
     codes = sorted({str(trial.facts["code_version"]) for trial in record.trials if "code_version" in trial.facts})
     devices = sorted({str(trial.facts["device_kind"]) for trial in record.trials if "device_kind" in trial.facts})
     rows = [
         ("made", f"{reading.at:%Y-%m-%d %H:%M:%S} UTC by tuner report {record.name}"),
         ("trial store", reading.store),
-        ("study", f"{len(frame)} of {record.spec['study']['trials']} trials, {reading.budget} each, "
+        ("study", f"{told['spent']} of {told['total']} trials, {reading.budget} each, "
                   f"{reading.milestones} milestones"),
         ("sampler, pruner", f"{record.spec['study']['sampler']}, {record.spec['study']['pruner']}"),
-        ("spent", f"{count(float(frame['tokens'].sum()))} tokens, {count(float(frame['flops'].sum()))} FLOPs, "
-                  f"{duration(float(frame['seconds'].sum()))} of training"),
+        ("spent", f"{count(tokens)} tokens, {count(flops)} FLOPs, {duration(seconds)} of training"),
         ("noise", f"±{reading.band:.2g} between two trials: {reading.noise.basis}"),
         ("code version", ", ".join(codes) or "not recorded"),
         ("device", ", ".join(devices) or "not recorded"),

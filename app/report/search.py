@@ -39,7 +39,7 @@ def overview(reading: Reading) -> Html:
     frame = reading.frame
     if frame.empty:
         return section(title, question, tag("p", "No trial has started yet."))
-    sentence = advice(frame, reading.noise)
+    sentence = "" if reading.record.spec["study"].get("against") else advice(frame, reading.noise)
     return section(
         title,
         question,

@@ -17,6 +17,8 @@ from app.report.read import Reading
 from tuner.analysis import words
 from tuner.analysis.study.failures import FAILED, causes, region
 from tuner.analysis.study.frame import budget_at, paths
+from tuner.analysis.study.live import headline
+from tuner.analysis.study.noise import standings
 from tuner.analysis.study.ranking import hidden, leaderboard
 from tuner.analysis.table import trained_as
 from tuner.analysis.trials.confusion import confusion
@@ -93,7 +95,9 @@ def _count(value: float) -> str:
 def against_cost(reading: Reading) -> Html:
     """What does a lower loss cost?"""
     title, question = "Loss against cost", "What does a lower loss cost, and is there one as good for less?"
-    fronts: dict[Cost, pd.DataFrame] = {cost: pareto(reading.frame, cost, reading.band) for cost in COSTS}
+    asked = reading.record.spec["study"].get("against")
+    costs: list[Cost] = list(dict.fromkeys([asked, *COSTS] if asked else COSTS))
+    fronts: dict[Cost, pd.DataFrame] = {cost: pareto(reading.frame, cost, reading.band) for cost in costs}
     telling = [cost for cost, one in fronts.items() if not unweighed(one, cost)][:2]
     if not telling:
         return section(title, question, tag("p", "There are no two complete trials that differ in what they cost."))
@@ -120,10 +124,10 @@ def against_cost(reading: Reading) -> Html:
 def best(reading: Reading) -> Html:
     """What is the best trial, and how did it come about?"""
     title, question = "The best trial", "What is the best trial, and how did it get there?"
-    ranked = leaderboard(reading.frame, None, reading.noise)
-    if ranked.empty:
+    number_of = headline(reading.record, reading.frame, reading.noise)["best_number"]
+    if number_of is None:
         return section(title, question, tag("p", "There is none yet: no trial has finished the full budget."))
-    trial = reading.record.find(int(ranked["number"].iloc[0]))
+    trial = reading.record.find(number_of)
     facts = trial.facts
     story = [
         f"Trial {trial.number}: {number(trial.value)} at {reading.budget}",
@@ -141,10 +145,31 @@ def best(reading: Reading) -> Html:
             box("Its curve against the median", _curve(reading, trial)),
             box("Its settings", _settings(reading, trial)),
         ),
+        _again(reading),
         box("What it wrote", _samples(reading, trial.number))
         if reading.record.task == "generate"
         else box("How it does on each class", _answers(reading, trial.number)),
     )
+
+
+def _again(reading: Reading) -> Html:
+    """The settings that ran again with new seeds, the one to ship first; nothing where none did."""
+    found = standings(reading.record)
+    if not found:
+        return Html()
+    rows = [
+        [
+            str(one.first),
+            number(reading.record.find(one.first).value),
+            number(one.mean),
+            str(len(one.values)),
+            f"{one.probability:.0%}",
+        ]
+        for one in found
+    ]
+    head = ["settings of trial", "first run", "mean of the others", "seeds", "is the best of them"]
+    caption = "The first run is why they were chosen, so it flatters."
+    return box("The best again, with new seeds", table(caption, head, rows))
 
 
 def _curve(reading: Reading, trial: Any) -> Html:

@@ -54,7 +54,8 @@ def _numbers(snapshot: Snapshot) -> None:
     """The five numbers, each with its basis, and the advice that follows."""
     frame, noise = snapshot.frame, snapshot.noise
     cards(standing(snapshot.record, frame, noise))
-    sentence = advice(frame, noise)
+    # where two objectives are weighed, the loss alone does not say whether the search still pays
+    sentence = "" if snapshot.record.spec["study"].get("against") else advice(frame, noise)
     if sentence:
         with st.container(border=True, horizontal=True, vertical_alignment="center", wrap=False, gap="small"):
             st.markdown(":material/lightbulb:", width="content")

@@ -129,12 +129,14 @@ def _story(snapshot: Snapshot, trial: Any, row: Any) -> None:
         st.caption(f"{when} · study {plain(snapshot.name)} · seed {int(row['seed']) if pd.notna(row['seed']) else '–'}")
     reached = int(row["reached"])
     budget = budget_at(snapshot.record, reached) if reached else "no milestone reached"
-    best = snapshot.frame["value"].min()
-    gap = row["value"] - best if pd.notna(row["value"]) else float("nan")
+    told = headline(snapshot.record, snapshot.frame, snapshot.noise)
+    gap = row["value"] - (float("nan") if told["best"] is None else told["best"])
     if pd.isna(gap):
         place = "not finished: not ranked at the full budget"
-    elif gap == 0:
+    elif trial.number == told["best_number"]:
         place = "the best of this study"
+    elif gap <= 0:
+        place = f"no better than trial {told['best_number']} when run again"
     else:
         place = f"{number(gap)} behind the best" + (", a tie" if gap <= snapshot.band else "")
     cards(

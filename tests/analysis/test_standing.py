@@ -14,9 +14,18 @@ from hypothesis import strategies as st
 
 from tuner.analysis.study.frame import frame
 from tuner.analysis.study.live import headline
-from tuner.analysis.study.noise import Noise, expected_on_rerun, study_noise, tie_band
-from tuner.analysis.study.progress import advice, best_so_far, funnel, gain_recent, stale
+from tuner.analysis.study.noise import (
+    Noise,
+    expected_again,
+    expected_on_rerun,
+    standings,
+    study_noise,
+    tie_band,
+)
+from tuner.analysis.study.progress import advice, best_so_far, funnel, gain_recent, spent, stale
 from tuner.analysis.study.ranking import by_path, hidden, leaderboard
+from tuner.search.history import IMPORTED
+from tuner.search.repeats import REPEAT
 
 SMALL = Noise(0.01, 4, assumed=False)
 BAND = 1.96 * math.sqrt(2) * 0.01
@@ -187,3 +196,34 @@ def test_a_searched_seed_is_a_path_beside_the_fact() -> None:
     board = by_path(leaderboard(frame(study(trial(0, 2.0, seed=3), trial(1, 1.8, seed=2))), None, SMALL))
     assert board.columns.is_unique
     assert board[["number", "value", "seed"]].to_numpy().tolist() == [[1, 1.8, 2], [0, 2.0, 3]]
+
+
+def test_what_another_study_spent_is_not_spent_here_and_stops_nothing() -> None:
+    """Its best is the one to beat, and what follows a search is no trial without gain."""
+    theirs = [trial(n, 2.0 + 0.01 * n, facts={IMPORTED: f"base/{n}"}) for n in range(20)]
+    table = frame(study(*theirs))
+    assert spent(table, "tokens").sum() == 0
+    assert best_so_far(table, "tokens")["x"].to_list() == [0.0] * 20
+    assert advice(table, SMALL).startswith("Too early to judge: 0 finished")
+    own = [trial(20 + n, 2.5, batch=16) for n in range(6)]
+    mixed = frame(study(*theirs, *own))
+    assert stale(mixed, SMALL) == 6
+    assert spent(mixed, "tokens").sum() == 6 * 400_000
+    better = frame(study(*theirs, *own, trial(26, 1.5, facts={REPEAT: 0})))
+    assert stale(better, SMALL) == 6
+
+
+def test_the_header_names_the_one_to_ship() -> None:
+    record = study(trial(0, 1.9, batch=4), trial(1, 1.95), trial(2, 2.05, batch=4, seed=2, facts={REPEAT: 0}),
+                   trial(3, 1.94, seed=2, facts={REPEAT: 1}))  # fmt: skip
+    told = headline(record, frame(record), SMALL)
+    assert (told["best"], told["best_number"]) == (1.94, 3)
+    low, high = expected_again(standings(record)[0], SMALL)
+    assert (low + high) / 2 == pytest.approx(1.94)
+    assert high - low == pytest.approx(2 * 1.96 * SMALL.deviation * 2**0.5)
+
+
+def test_none_that_was_chosen_is_a_word() -> None:
+    """One whose dimension was not active has no value there."""
+    record = study(trial(0, 2.0, optim_clip=None), trial(1, 2.1, optim_clip=1.0), trial(2, 2.2))
+    assert frame(record)["point.optim.clip"].tolist() == ["none", 1.0, None]

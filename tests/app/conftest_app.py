@@ -11,7 +11,7 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from tuner.search.asktell import Search
+from tuner.search.asktell import Asked, Search
 from tuner.search.store.storage import open_storage
 from tuner.search.store.url import DEFAULT_URL
 from tuner.spec.load import parse
@@ -57,16 +57,20 @@ def make() -> Make:
 
 def go_on(search: Search, end: str, position: int, reason: str = "") -> int:
     """One more trial, which ends as told; its loss is 2 + position / 100 at the full budget."""
-    asked = search.ask()
+    return bring(search, search.ask(), end, 2 + position / 100, reason or f"trial {position} ended so")
+
+
+def bring(search: Search, asked: Asked, end: str, final: float, reason: str = "") -> int:
+    """Bring a trial to its end, with a loss that is ``final`` at the full budget."""
     reach = {"complete": 4, "pruned": 2, "running": 1}.get(end, 0)
     for k in range(1, reach + 1):
-        loss = 2 + position / 100 + (4 - k) * 0.3
+        loss = final + (4 - k) * 0.3
         spent = Spent(k * 100, k * 100_000, k * 1e9, k * 5.0)
         search.report(asked.number, Measurement(spent, {"val_loss": loss}, k))
     if end == "complete":
-        search.tell(asked.number, Outcome(State.COMPLETE, reason), 2 + position / 100)
+        search.tell(asked.number, Outcome(State.COMPLETE, reason), final)
     elif end != "running" and end != "waiting":
-        search.tell(asked.number, Outcome(State(end), reason or f"trial {position} ended so"))
+        search.tell(asked.number, Outcome(State(end), reason))
     return asked.number
 
 

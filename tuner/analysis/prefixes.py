@@ -22,7 +22,8 @@ def truncated(spec: Mapping[str, Any]) -> str:
     found = [schedule for schedule in schedules if schedule in DECAYING]
     if not found:
         return ""
+    much = "some hundredths of a nat too high" if spec["study"].get("metric") == "val_loss" else "too high"
     return (
-        f"Before the end the rate of a {' or '.join(found)} schedule has not decayed: such values are some hundredths "
-        "of a nat too high, most so at high rates. optim.schedule: wsd makes them comparable."
+        f"Before the end the rate of a {' or '.join(found)} schedule has not decayed: such values are {much}, most so "
+        "at high rates. optim.schedule: wsd makes them comparable."
     )

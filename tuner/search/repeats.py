@@ -4,6 +4,7 @@ Reading only; how much noise a decision may bear is said in promotion/ and analy
 
 from __future__ import annotations
 
+import functools
 import itertools
 import random
 import statistics
@@ -13,7 +14,7 @@ from statistics import NormalDist
 
 from tuner.search.history import RUNNING, StudyRecord, TrialRecord
 from tuner.spec.parts.scalars import digest
-from tuner.spec.records import Point
+from tuner.spec.records import Point, Value
 from tuner.spec.study import StudySpec
 from tuner.spec.trial import TrialSpec
 
@@ -60,7 +61,12 @@ class Standing:
 
 def family(point: Point) -> str:
     """What the points of equal settings share, whatever their seed."""
-    return digest({path: value for path, value in point.items() if path != SEED})
+    return _family(frozenset((path, type(value), value) for path, value in point.items() if path != SEED))
+
+
+@functools.lru_cache(maxsize=100_000)  # of every trial, each time that one ends
+def _family(settings: frozenset[tuple[str, type, Value]]) -> str:
+    return digest({path: value for path, _, value in settings})
 
 
 def families(record: StudyRecord) -> dict[str, dict[str, float]]:

@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 
 from tuner.analysis import words
-from tuner.search.history import StudyRecord, TrialRecord
+from tuner.search.history import IMPORTED, StudyRecord, TrialRecord
+from tuner.search.repeats import REPEAT
 from tuner.spec.budget import Budget
 from tuner.spec.records import Value
 
@@ -39,8 +40,10 @@ def frame(record: StudyRecord) -> pd.DataFrame:
     Columns: ``number`` (int), ``state``, ``reason`` (str), ``value`` (float, NaN unless complete), ``reached`` (int,
     the last milestone, 0 for none), ``last`` (float, the value there), ``seconds`` (training), ``tokens``, ``flops``,
     ``steps``, ``parameters``, ``seed``, ``latency_ms`` (a generated token), ``bytes`` (the weights; float, NaN
-    unknown), ``started``, ``ended`` (datetime64, NaT unknown), ``run``, ``checkpoint`` (str or None);
-    ``point.<path>`` for each searched path, numbers where all its values are numbers, missing where inactive;
+    unknown), ``started``, ``ended`` (datetime64, NaT unknown), ``run``, ``checkpoint`` (str or None), ``imported``
+    (bool: of another study, which it cost), ``repeat`` (bool: of the best, once the search had ended);
+    ``point.<path>`` for each searched path, numbers where all its values are numbers, missing where inactive, the word
+    ``none`` where that was chosen;
     ``m.<k>`` (float, NaN where not reached) for each milestone 1 .. K.
 
     ``attrs`` holds ``milestones`` (K) and ``budget`` (of a trial, as text), for words about them.
@@ -60,9 +63,11 @@ def frame(record: StudyRecord) -> pd.DataFrame:
         "ended": np.array([trial.ended for trial in trials], dtype="datetime64[us]"),
         "run": _texts(trial.facts.get("mlflow_run") for trial in trials),
         "checkpoint": _texts(trial.facts.get("checkpoint") for trial in trials),
+        "imported": np.array([IMPORTED in trial.facts for trial in trials], dtype=bool),
+        "repeat": np.array([REPEAT in trial.facts for trial in trials], dtype=bool),
     }
     for path in dict.fromkeys([*record.spec["space"], *(path for trial in trials for path in trial.point)]):
-        columns[POINT + path] = _settings([trial.point.get(path) for trial in trials])
+        columns[POINT + path] = _settings([_chosen(trial, path) for trial in trials])
     shares = pd.DataFrame(at, columns=[f"{MILESTONE}{k + 1}" for k in range(at.shape[1])])
     table = pd.concat([pd.DataFrame(columns), shares], axis=1)
     table.attrs = {"milestones": at.shape[1], "budget": str(_budget(record))}
@@ -121,6 +126,11 @@ def _numbers(values: Iterable[Value]) -> np.ndarray:
         for value in values
     ]
     return np.array(found, dtype=np.float64)
+
+
+def _chosen(trial: TrialRecord, path: str) -> Value:
+    """What the trial has there; none that was chosen is a word, as none because it is inactive is no value."""
+    return words.setting(None) if path in trial.point and trial.point[path] is None else trial.point.get(path)
 
 
 def _settings(values: Sequence[Value]) -> pd.Series | np.ndarray:

@@ -24,9 +24,9 @@ NEEDED = 6
 def best_so_far(frame: pd.DataFrame, axis: Axis, milestone: int | None = None) -> pd.DataFrame:
     """One row for each trial that ended, as they ended: ``x``, ``best``, ``number``, ``state``, ``value``.
 
-    ``x`` adds up what all trials so far have spent, pruned and failed ones too: trials (infeasible ones cost none),
-    tokens, FLOPs, or hours of training. ``value`` is the trial's own at ``milestone`` (None: the full budget), NaN
-    where it has none; ``best`` the least of those so far, NaN before the first.
+    ``x`` adds up what all trials so far have spent here, pruned and failed ones too: trials (infeasible ones and those
+    of another study cost none), tokens, FLOPs, or hours of training. ``value`` is the trial's own at ``milestone``
+    (None: the full budget), NaN where it has none; ``best`` the least of those so far, NaN before the first.
     """
     ended = _in_order(frame)
     values = at_milestone(ended, milestone)
@@ -59,12 +59,13 @@ def stale(frame: pd.DataFrame, noise: Noise) -> int:
 def advice(frame: pd.DataFrame, noise: Noise) -> str:
     """One sentence: too little to judge, go on, or stop."""
     states = frame["state"]
-    best, ended = _best(frame), int(frame["ended"].notna().sum())
-    if ended and not len(best):
-        return f"No trial of {ended} came to a loss: look at the causes first."
-    if len(best) < NEEDED or math.isnan(best[-1]):
-        complete = int((states == "complete").sum())
-        return f"Too early to judge: {len(best)} finished, {complete} at the full budget; needs {NEEDED} and 1."
+    own = frame[frame["ended"].notna() & ~frame["imported"]]
+    best, finished = _best(frame), int((own["state"].isin(FINISHED) & ~own["repeat"]).sum())
+    if len(own) and not len(best):
+        return f"No trial of {len(own)} came to a loss: look at the causes first."
+    if finished < NEEDED or math.isnan(best[-1]):
+        complete = int((own["state"] == "complete").sum())
+        return f"Too early to judge: {finished} finished, {complete} at the full budget; needs {NEEDED} and 1."
     since = stale(frame, noise)
     word = "assumed seed noise" if noise.assumed else "seed noise"
     if since >= max(NEEDED, round(0.2 * len(best))):
@@ -93,15 +94,27 @@ def _in_order(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _best(frame: pd.DataFrame) -> np.ndarray:
-    """The best so far after each finished trial: a failed or infeasible one is no attempt that brought nothing."""
-    finished = _in_order(frame[frame["state"].isin(FINISHED)])
-    return np.asarray(best_so_far(finished, "trials")["best"])
+    """The best so far after each trial of the search that finished (see ending.py): a failed or infeasible one is no
+    attempt that brought nothing, those of another study set the best to begin with, and repeats of the best are none
+    of its.
+    """
+    finished = frame[frame["state"].isin(FINISHED) & ~frame["repeat"]]
+    before = at_milestone(finished[finished["imported"]], None)
+    own = at_milestone(_in_order(finished[~finished["imported"]]), None)
+    known = before[np.isfinite(before)]
+    values = np.r_[known.min(), own] if len(known) else own
+    return np.fmin.accumulate(values) if len(values) else values
 
 
 def _spent(ended: pd.DataFrame, axis: Axis) -> np.ndarray:
     match axis:
         case "trials":
-            return np.asarray(ended["state"] != "infeasible", dtype=np.int64)
+            return np.asarray((ended["state"] != "infeasible") & ~ended["imported"], dtype=np.int64)
         case "hours":
-            return np.asarray(ended["seconds"].fillna(0.0)) / 3600
-    return np.asarray(ended[axis].fillna(0.0))
+            return np.asarray(spent(ended, "seconds")) / 3600
+    return np.asarray(spent(ended, axis))
+
+
+def spent(frame: pd.DataFrame, what: str) -> pd.Series:
+    """``seconds``, ``tokens`` or ``flops`` of each trial; 0 where another study spent them."""
+    return frame[what].fillna(0.0).where(~frame["imported"], 0.0)
