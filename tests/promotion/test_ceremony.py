@@ -16,13 +16,9 @@ import pytest
 from cases import few
 from promotion_helpers import Bench, bench
 
-from tuner.promotion.ceremony import Proposal
 from tuner.promotion.ledger import Ledger, Stage
 from tuner.promotion.package.folder import verify
-from tuner.promotion.promote import Desk, take_back
 from tuner.promotion.truth import CHALLENGER, CHAMPION, Pending, replay
-from tuner.run.control.apart import Apart
-from tuner.spec.disk import held, hold
 from tuner.spec.errors import CheckpointError, PromotionError
 from tuner.tracking.store import connect
 from tuner.train.use.examine import prove
@@ -186,31 +182,6 @@ def test_going_on_that_fails_leaves_it_to_be_ended(place: Bench) -> None:
     assert ceremony.undo("base", "me", "it does not load")
     assert ceremony.registry.champion("base") == 1
     assert replay(ceremony.ledger.history("base")) == ceremony.registry.aliases("base")
-
-
-def test_taken_back_its_checkpoints_may_go_unless_a_champion_was_made_of_them(place: Bench, tmp_path: Path) -> None:
-    trials = {name: tmp_path / "runs" / "base" / name for name in ("1", "2")}
-    for trial in trials.values():
-        (trial / "checkpoints" / "step-9").mkdir(parents=True)
-        hold(trial)
-    desk = Desk(place.url, place.uri, tmp_path, "me", Apart(tmp_path))
-
-    def proposal(name: str, seed: int, before: int | None) -> tuple[Proposal, Path]:
-        made, package = place.package(name, seed, before)
-        checkpoint = trials[str(seed)] / "checkpoints" / "step-9"
-        return replace(made, candidate={**made.candidate, "checkpoint": str(checkpoint)}), package
-
-    def stop(label: str) -> None:
-        if label == "challenger":
-            raise RuntimeError("killed")
-
-    place.ceremony().promote(*proposal("first", 1, None))
-    for name, seed in (("second", 2), ("again", 1)):
-        with pytest.raises(RuntimeError):
-            place.ceremony(stop).promote(*proposal(name, seed, 1))
-        assert take_back(desk, "base", "no")
-    assert {name: held(trial) for name, trial in trials.items()} == {"1": True, "2": False}
-    assert not take_back(desk, "base", "no")
 
 
 @pytest.mark.parametrize("label", ["uploaded", "registered"])

@@ -16,6 +16,8 @@ import pytest
 from commands import STUDY, TUNER, run
 from small_study import finished
 
+from tuner.tracking.store import connect
+
 PROMPT = "the cat "
 
 
@@ -166,6 +168,11 @@ def test_an_override_stays_marked_and_a_rollback_returns(crowned: Path, tmp_path
     assert run(crowned, *TUNER, "rollback", "tiny", "--to", "1", "--reason", "x").returncode == 6
     assert run(crowned, *TUNER, "rollback", "tiny", "--to", "9", "--reason", "x").returncode == 6
     assert run(crowned, *TUNER, "promote", "tiny", "--resume").returncode == 0
+    again = (*TUNER, "promote", "small", str(number), "--override", "--reason", "once more")
+    assert "was champion before, as version 2" in " ".join(run(crowned, *again).stderr.split())
+    connect(f"sqlite:///{crowned}/mlflow.db").delete_model_version("tiny", "2")
+    assert "version 3 is champion now" in run(crowned, *again).stdout
+    assert run(crowned, *TUNER, "rollback", "tiny", "--reason", "enough").returncode == 0
 
 
 @pytest.mark.long

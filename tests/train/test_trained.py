@@ -28,6 +28,7 @@ from tuner.train.model.gpt import GPT
 from tuner.train.text.corpus import open_corpus
 from tuner.train.text.cursor import evaluation_windows
 from tuner.train.text.tokenizer import ByteTokenizer, CharTokenizer, LibraryTokenizer, Tokenizer, build_tokenizer
+from tuner.train.use.examine import examine
 from tuner.train.use.trained import Trained, load_checkpoint, load_model
 from tuner.train.use.words import Words, first_id
 
@@ -56,10 +57,11 @@ class Quiet:
 def trial(text_file: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, float]:
     """The checkpoint of a real trial, its corpora, and the validation loss that it reported."""
     root = tmp_path_factory.mktemp("trial")
+    own = Path(shutil.copy(text_file, root / "text.txt"))
     spec = TrialSpec.model_validate(
         {
             "data": {
-                "source": "text", "path": str(text_file), "tokenizer": {"kind": "bpe", "vocab": 300},
+                "source": "text", "path": str(own), "tokenizer": {"kind": "bpe", "vocab": 300},
                 "context": CONTEXT, "val_tokens": 1024,
             },
             "model": {"depth": 1, "width": 32}, "batch": 8, "precision": "bf16", "budget": "15k tokens",
@@ -68,6 +70,25 @@ def trial(text_file: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
     link = Quiet()
     fit(spec, 2, Place(root / "trial", root / "corpora", threads=1), link)
     return sound(root / "trial")[0].folder, root / "corpora", link.loss
+
+
+def test_it_is_examined_on_the_tokens_that_are_kept_whatever_became_of_the_text(
+    trial: tuple[Path, Path, float], tmp_path: Path
+) -> None:
+    checkpoint, corpora, loss = trial
+    text = Path(load_checkpoint(checkpoint, corpora).spec.data.path or "")
+    words = text.read_text()
+    for change in (lambda: text.write_text(words + " more"), text.unlink):
+        change()
+        seen = examine(checkpoint, corpora, None, 1024)
+        bare = Path(shutil.copytree(corpora, tmp_path / f"corpora-{text.exists()}"))
+        for tokens in bare.glob("*/*.bin"):
+            tokens.unlink()  # what is left tells of the tokenizer alone
+        missing = examine(checkpoint, bare, None, 1024)
+        text.write_text(words)
+        assert seen.failures == {}
+        assert seen.val_loss == pytest.approx(loss, abs=0.01)  # it was trained in bf16
+        assert "text" in missing.failures["reproduces"]
 
 
 @pytest.fixture(scope="module")

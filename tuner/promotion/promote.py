@@ -8,6 +8,7 @@ import getpass
 import os
 import socket
 import tempfile
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -19,7 +20,7 @@ from tuner.promotion.ledger import Entry, Ledger, Stage
 from tuner.promotion.package.card import card
 from tuner.promotion.package.folder import as_mlflow, describe, gather, verify
 from tuner.promotion.registry import Registry
-from tuner.promotion.truth import announced
+from tuner.promotion.truth import announced, unfinished
 from tuner.search.history import read_study
 from tuner.search.store.storage import open_storage
 from tuner.spec.disk import hold, release
@@ -145,8 +146,9 @@ def promote(desk: Desk, judged: Judged, reason: str, overridden: bool = False) -
             as_mlflow(folder, around)
             return desk.ceremony.promote(proposal, around)
     except BaseException:
-        if fresh and desk.ceremony.pending(one.model) is None:
-            release(trial)
+        with suppress(TunerError):  # without its store nobody knows who needs them
+            if fresh and not _needed(desk.ledger, trial):
+                release(trial)
         raise
 
 
@@ -161,19 +163,32 @@ class Return:
 
 
 def take_back(desk: Desk, model: str, reason: str) -> bool:
-    """Take an interrupted ceremony back, and let its trial's checkpoints go where no champion was made of them; False
-    where nothing was interrupted.
+    """Take an interrupted ceremony back, and let its trial's checkpoints go where nobody else needs them; False where
+    nothing was interrupted.
     """
     pending = desk.ceremony.pending(model)
     undone = desk.ceremony.undo(model, desk.actor, reason)
-    if undone and pending is not None and (checkpoint := pending.begun.candidate.get("checkpoint")):
-        history = desk.ledger.history(model)
-        crowned = [announced(history, e.after) for e in history if e.stage is Stage.DONE and e.after is not None]
-        trial = Path(str(checkpoint)).parent.parent
-        kept = {Path(str(one.candidate["checkpoint"])).parent.parent for one in crowned if one and one.candidate}
-        if trial not in kept:
-            release(trial)
+    if undone and pending is not None and (trial := _trial(pending.begun)) and not _needed(desk.ledger, trial):
+        release(trial)
     return undone
+
+
+def _needed(ledger: Ledger, trial: Path) -> bool:
+    """Was a champion of any model made of the checkpoints in this folder, or is one being made?"""
+    for model in ledger.models():
+        history = ledger.history(model)
+        made = [announced(history, e.after) for e in history if e.stage is Stage.DONE and e.after is not None]
+        if (pending := unfinished(history)) is not None:
+            made.append(pending.begun)
+        if any(one is not None and _trial(one) == trial for one in made):
+            return True
+    return False
+
+
+def _trial(row: Entry) -> Path | None:
+    """The folder of the trial whose checkpoint a row is about."""
+    checkpoint = row.candidate.get("checkpoint")
+    return None if checkpoint is None else Path(str(checkpoint)).parent.parent
 
 
 def way_back(desk: Desk, model: str, to: int | None) -> Return:
@@ -186,12 +201,16 @@ def way_back(desk: Desk, model: str, to: int | None) -> Return:
     if pending := desk.ceremony.pending(model):
         raise PromotionError(f"'{model}': {pending.sentence}.")
     done = (entry.after for entry in reversed(history) if entry.stage is Stage.DONE)
+    there = {one.number for one in desk.registry.versions(model)}
     former = list(dict.fromkeys(version for version in done if version is not None))
-    others = [version for version in former if version != now]
+    others = [version for version in former if version != now and version in there]
     version = to if to is not None else next(iter(others), None)
-    if version is None or version not in former:
+    if version is None or version not in (now, *others):
         known = ", ".join(map(str, sorted(others))) or "none"
-        raise PromotionError(f"'{model}' has no former champion{'' if to is None else f' {to}'}; there is: {known}.")
+        gone = f"; version {to} was deleted in MLflow's registry" if to in former else ""
+        raise PromotionError(
+            f"'{model}' has no former champion{'' if to is None else f' {to}'}{gone}; there is: {known}."
+        )
     if version == now:
         raise PromotionError(f"version {version} of '{model}' is the champion already.")
     told = announced(history, version)
@@ -233,10 +252,11 @@ def _fetched(desk: Desk, model: str, champion: Champion | None, place: Path) -> 
 
 
 def _promoted_as(desk: Desk, candidate: Candidate) -> int | None:
-    """The version under which this very record was champion before; None where it never was."""
+    """The version under which this very record was champion before; None where it never was, or that is deleted."""
     history = desk.ledger.history(candidate.model)
-    done = (e.after for e in reversed(history) if e.stage is Stage.DONE and e.record == candidate.record)
-    return next(done, None)
+    done = [e.after for e in reversed(history) if e.stage is Stage.DONE and e.record == candidate.record]
+    there = {one.number for one in desk.registry.versions(candidate.model)} if done else set()
+    return next((version for version in done if version in there), None)
 
 
 def reigning(desk: Desk, model: str) -> Champion | None:

@@ -23,7 +23,7 @@ from tuner.train.checkpoint import WEIGHTS, read_weights, verify
 from tuner.train.examples import bits_per_byte
 from tuner.train.model.classify import Tally
 from tuner.train.model.slim.prune import sparsity
-from tuner.train.text.corpus import Corpus, open_corpus
+from tuner.train.text.corpus import Corpus, open_corpus, read_corpus
 from tuner.train.text.split import Part
 from tuner.train.use.adopt import load_any
 from tuner.train.use.pace import in_turns, latency_ms
@@ -172,11 +172,14 @@ def _mean(trained: Trained, corpus: Corpus, part: Part, limit: int | None) -> fl
 
 
 def _corpus(trained: Trained, corpora: Path) -> Corpus:
+    """The tokens that it was trained on: those that are kept, whatever became of the text; else made again."""
+    known = str(trained.facts.get("data_fingerprint"))
+    if (kept := read_corpus(corpora / known, whole=True)) is not None:
+        return kept
     corpus = open_corpus(trained.spec.data, corpora)
-    if corpus.info.fingerprint != trained.facts.get("data_fingerprint"):
+    if corpus.info.fingerprint != known:
         raise DataError(
-            f"the text has changed: its fingerprint is {corpus.info.fingerprint}, the trial was trained on "
-            f"{trained.facts.get('data_fingerprint')}"
+            f"the text has changed: its fingerprint is {corpus.info.fingerprint}, the trial was trained on {known}"
         )
     return corpus
 
