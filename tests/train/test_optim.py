@@ -48,6 +48,14 @@ def test_wsd_is_flat_until_its_decay() -> None:
     assert rate_factor(optim, 0.9) < 1
 
 
+def test_where_warmup_and_decay_are_more_than_the_budget_it_falls_from_the_end_of_the_warmup() -> None:
+    optim = OptimSpec(schedule="wsd", decay=1.0, warmup=0.25)
+    assert rate_factor(optim, 0.25) == 1.0
+    factors = [rate_factor(optim, 0.25 + step / 1000) for step in range(751)]
+    assert factors == sorted(factors, reverse=True)
+    assert factors[-1] == optim.floor
+
+
 @given(st.floats(0.5, 0.9999), st.integers(1, 10**6), st.integers(1, 10**6))
 def test_the_half_life_of_beta2_is_the_same_number_of_tokens_at_every_batch(b: float, at: int, batch: int) -> None:
     optim = OptimSpec(beta2=b, beta2_tokens=at)

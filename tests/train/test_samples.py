@@ -146,7 +146,7 @@ def drawer(tick: float, count: int = 2, tokenizer: Callable[[], Tokenizer] = Byt
     torch.manual_seed(3)
     gpt = GPT(ModelSpec(depth=1, width=16), ByteTokenizer.vocab, 16).train()
     clock = Clock(gpt, tick)
-    return Samples(gpt, tokenizer, count, clock), clock
+    return Samples(gpt, tokenizer, count, 0, clock), clock
 
 
 @pytest.mark.parametrize("tick", [0.0005, 0.002, 0.01, 0.1, 1.0])

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tuner.spec.errors import CheckpointError, DataError
-from tuner.spec.parts.data import TokenizerSpec
+from tuner.spec.parts.data import CleanSpec, TokenizerSpec
 from tuner.spec.parts.sampling import Sampling
 from tuner.spec.records import Measurement, Preparing, Started, Verdict
 from tuner.spec.trial import TrialSpec
@@ -194,7 +194,7 @@ def test_words_say_what_decoding_all_at_once_says(tokenizer: Tokenizer, data: st
     wild = st.lists(st.integers(0, tokenizer.vocab - 1).filter(lambda i: i != tokenizer.end), max_size=30)
     cut = data.draw(st.integers(0, len(spelt)))
     ids = [*map(int, spelt[:cut]), *data.draw(wild), *map(int, spelt[cut:])]
-    before = data.draw(st.sampled_from([[first_id(tokenizer)], [int(i) for i in tokenizer.encode([TEXT[:60]])[0]]]))
+    before = data.draw(st.sampled_from([[first_id(tokenizer, 2)], [int(i) for i in tokenizer.encode([TEXT[:60]])[0]]]))
     words = Words(tokenizer, before)
     pieces = [words.add(i) for i in ids]
     whole = tokenizer.decode([*before, *ids])[len(tokenizer.decode(before)) :]
@@ -262,10 +262,20 @@ def test_samples_are_drawn_together_where_prompts_are_of_one_length(trained: Tra
 
 
 def test_the_first_id_is_the_end_of_a_text_or_a_newline() -> None:
-    assert first_id(ByteTokenizer()) == 256
-    assert first_id(CharTokenizer("\nabc", documents=False)) == 0
-    assert first_id(CharTokenizer("\tab\n", documents=False)) == 3
-    assert first_id(CharTokenizer("abc", documents=False)) == 0
+    assert first_id(ByteTokenizer(), 2) == 256
+    assert [first_id(ByteTokenizer(), documents) for documents in (0, 1)] == [10, 10]  # it has seen no end
+    assert first_id(CharTokenizer("\nabc", documents=False), 0) == 0
+    assert first_id(CharTokenizer("\tab\n", documents=False), 0) == 3
+    assert first_id(CharTokenizer("abc", documents=False), 0) == 0
+
+
+def test_a_prompt_is_cleaned_as_the_text_was(trained: Trained) -> None:
+    tidy = trained.spec.data.model_copy(update={"clean": CleanSpec(whitespace=True), "mask": ("email",)})
+    tidying = replace(trained, spec=trained.spec.model_copy(update={"data": tidy}))
+    sampling = Sampling(max_tokens=8)
+    for raw, learned in (("the    cat\r\nsat", "the cat\nsat"), ("ask a@b.org now", "ask <email> now")):
+        assert tidying.generate(raw, sampling) == trained.generate(learned, sampling)
+        assert tidying._ids(raw) != trained._ids(raw)
 
 
 def test_a_flipped_byte_and_a_missing_corpus_are_sentences(trial: tuple[Path, Path, float], tmp_path: Path) -> None:

@@ -164,7 +164,8 @@ def fit(
             facts[MIXED] = json.dumps(fingerprints(mixed))
         if spec.init.source is not None:
             facts["trained_parameters"] = sum(one.numel() for one in module.gpt.parameters() if one.requires_grad)
-        writing = Samples(module.gpt, corpus.tokenizer, samples if first and spec.task == "generate" else 0)
+        count = samples if first and spec.task == "generate" else 0
+        writing = Samples(module.gpt, corpus.tokenizer, count, corpus.info.documents[0])
         capacity = Capacity(place.memory or sys.maxsize, device_kind(device), place.machine)
         return _train(Life(module, meter, corpus, place.folder, link, facts, writing, capacity, metric), sound, mixed)
 
@@ -288,6 +289,7 @@ def _facts(
         "flops_per_token": counts.flops_per_token,
         "steps": steps,
         "vocab": info.vocab,
+        "documents": info.documents[0],
         "data_fingerprint": info.fingerprint,
         "tokenizer_fingerprint": info.tokenizer_fingerprint,
         "device": str(device),

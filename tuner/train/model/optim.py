@@ -26,8 +26,11 @@ def _cosine(optim: OptimSpec, progress: float) -> float:
 
 
 def _wsd(optim: OptimSpec, progress: float) -> float:
-    """Warmup, a stable plateau, then 1 - sqrt over the last ``decay`` of the budget (arXiv 2405.18392)."""
-    into_decay = (progress - (1 - optim.decay)) / optim.decay
+    """Warmup, a stable plateau, then 1 - sqrt over the last ``decay`` of the budget (arXiv 2405.18392), or over what
+    the warmup leaves of it.
+    """
+    share = min(optim.decay, 1 - optim.warmup)
+    into_decay = (progress - (1 - share)) / share
     return 1.0 if into_decay <= 0 else 1 - math.sqrt(min(into_decay, 1.0))
 
 

@@ -54,12 +54,19 @@ def continuations(
 
 
 class Samples:
-    """Writes ``count`` texts from no prompt, always with the same seed; 0 of them cost nothing."""
+    """Writes ``count`` texts from no prompt, always with the same seed; 0 of them cost nothing. The model learns from
+    so many ``documents``, 0 where that is one text without any.
+    """
 
     def __init__(
-        self, gpt: GPT, tokenizer: Callable[[], Tokenizer], count: int, clock: Callable[[], float] = time.perf_counter
+        self,
+        gpt: GPT,
+        tokenizer: Callable[[], Tokenizer],
+        count: int,
+        documents: int,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        self._gpt, self._open, self._count, self._clock = gpt, tokenizer, count, clock
+        self._gpt, self._open, self._count, self._documents, self._clock = gpt, tokenizer, count, documents, clock
         self._tokenizer: Tokenizer | None = None
         self._spent, self._needed = 0.0, FIRST
 
@@ -102,5 +109,5 @@ class Samples:
     def _write(self, each: Callable[[], None]) -> list[str]:
         if self._tokenizer is None:
             self._tokenizer = self._open()
-        start = [first_id(self._tokenizer)]
+        start = [first_id(self._tokenizer, self._documents)]
         return continuations(self._gpt, self._tokenizer, [start] * self._count, SAMPLING, each)

@@ -70,8 +70,8 @@ class Score:
 class Trained:
     """A model on the CPU with its tokenizer, the spec that made it, and the facts of its trial.
 
-    A prompt of no token begins with the tokenizer's end of text; where there is none with a newline, and where that
-    is no character of its own either, with the first id.
+    A prompt of no token begins with the tokenizer's end of text; where there is none, or it has learned from one text
+    that never ends, with a newline, and where that is no character of its own either, with the first id.
     """
 
     gpt: GPT
@@ -98,10 +98,9 @@ class Trained:
         if not self.classes:
             raise DataError("this model goes on with texts and knows no classes; train one with task: classify.")
         answers, context = [], self.spec.data.context
-        data = self.spec.data
-        for ids in self.tokenizer.encode([cleaned(_clean(text), data.clean, data.mask) for text in texts]):
+        for ids in self.tokenizer.encode([self._learned(text) for text in texts]):
             end = [] if self.tokenizer.end is None else [self.tokenizer.end]
-            row = [*map(int, ids), *end][:context] or [first_id(self.tokenizer)]
+            row = [*map(int, ids), *end][:context] or [self._first]
             with torch.inference_mode(), _computing(self.precision):
                 logits = self.gpt(torch.tensor([row])).float()[0]
             first, *parts = logits.split(list(answers_of(self.facts)))
@@ -117,7 +116,8 @@ class Trained:
         return "bf16" if self.facts.get("precision") == "bf16" and not whole else "fp32"
 
     def stream(self, prompt: str, sampling: Sampling) -> Iterator[str]:
-        """The continuation of ``prompt`` in pieces, each as soon as its characters are whole; ends with the text.
+        """The continuation of ``prompt``, which is cleaned as what it learned from, in pieces, each as soon as its
+        characters are whole; ends with the text.
 
         Raises:
             DataError: the model is a classifier.
@@ -165,8 +165,7 @@ class Trained:
             DataError: it has fewer than 2 tokens, or the model is a classifier.
         """
         self._require_words()
-        data = self.spec.data
-        learned = cleaned(_clean(text), data.clean, data.mask)
+        learned = self._learned(text)
         (tokens,) = self.tokenizer.encode([learned])
         if len(tokens) < 2:
             raise DataError(f"the text to score has {len(tokens)} tokens; expected 2 at least, as the first is given.")
@@ -223,8 +222,16 @@ class Trained:
             )
 
     def _ids(self, prompt: str) -> list[int]:
-        (ids,) = self.tokenizer.encode([_clean(prompt)])
-        return [int(i) for i in ids] or [first_id(self.tokenizer)]
+        (ids,) = self.tokenizer.encode([self._learned(prompt)])
+        return [int(i) for i in ids] or [self._first]
+
+    @property
+    def _first(self) -> int:
+        return first_id(self.tokenizer, int(self.facts.get("documents", 2)))  # one that does not say had end marks
+
+    def _learned(self, text: str) -> str:
+        """A text as it would be among those that were learned from."""
+        return cleaned(_clean(text), self.spec.data.clean, self.spec.data.mask)
 
 
 def load_model(folder: Path) -> Trained:

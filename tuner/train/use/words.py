@@ -44,9 +44,11 @@ class Words:
         return self._tokenizer.decode(self._ids)[self._said :]
 
 
-def first_id(tokenizer: Tokenizer) -> int:
-    """What a prompt of no token begins with: the end of text, else a newline, else the first id."""
-    if tokenizer.end is not None:
+def first_id(tokenizer: Tokenizer, documents: int) -> int:
+    """What a prompt of no token begins with: the end of text, of which a model of two ``documents`` or more has seen
+    what follows, else a newline, else the first id.
+    """
+    if tokenizer.end is not None and documents > 1:
         return tokenizer.end
     (ids,) = tokenizer.encode(["\n"])
     return int(ids[0]) if len(ids) == 1 and tokenizer.decode(ids) == "\n" else 0
