@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from cases import few
 from study_helpers import Hook, drive, record, results, yaml
@@ -21,6 +24,7 @@ from tuner.run.hands.local import SPINS, LocalWorkers, cores, devices, memory_ki
 from tuner.run.hands.once import call
 from tuner.spec.disk import bytes_in
 from tuner.spec.errors import DataError, StudyStoppedError
+from tuner.spec.load import parse
 from tuner.spec.parts.data import DataSpec
 from tuner.spec.records import CorpusInfo, Verdict
 from tuner.study.plan import vocabulary
@@ -181,6 +185,39 @@ def test_a_disk_cap_has_one_trial_wait_for_the_other_and_is_never_exceeded(text:
     assert 0 < max(used) <= cap
     best = record(tmp_path).ranked()[0].number
     assert best in {int(path.parent.name) for path in driver.folder.glob("*/checkpoints")}
+
+
+_DRIVER = """
+import os, signal, sys
+from pathlib import Path
+from tuner.run.hands.link import TrialJob
+from tuner.run.hands.local import LocalWorkers
+from tuner.spec.records import Started
+from tuner.spec.trial import TrialSpec
+hands, here = LocalWorkers(["cpu"], 1), Path(sys.argv[1])
+spec = TrialSpec.model_validate_json(sys.argv[2])
+hands.start(TrialJob(0, spec, 4, here / "0", here / "corpora", "test"))
+while not any(isinstance(event.message, Started) for event in hands.wait(1)):
+    pass
+(pid,) = hands.pids().values()
+os.kill(pid, signal.SIGSTOP)
+print(pid, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.long
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel is asked for it")
+def test_a_worker_that_hangs_ends_with_its_driver(text: str, tmp_path: Path) -> None:
+    spec = parse(text).trial.model_dump_json()
+    told = tmp_path / "pid"
+    with told.open("w") as out:  # a pipe would be held open by the worker
+        subprocess.run([sys.executable, "-c", _DRIVER, tmp_path, spec], stdout=out, timeout=100)
+    pid = int(told.read_text())
+    deadline = time.monotonic() + 10
+    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 def test_a_data_job_answers_with_the_corpus_or_with_the_mistake(tmp_path: Path, text_file: Path) -> None:

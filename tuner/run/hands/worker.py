@@ -5,6 +5,7 @@ The only room of this wing that calls the trainer; torch is loaded here, never i
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import functools
 import logging
@@ -13,6 +14,7 @@ import signal
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from typing import ParamSpec
 
@@ -46,6 +48,7 @@ def work(job: Job, pipe: Connection, device: str, threads: int | None, seat: Sea
     # These reach the whole process group, or every process of a service; only the driver decides what they mean.
     # Blocked, not ignored: Lightning would put a handler of its own on SIGTERM.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP, signal.SIGTERM})
+    _end_with_parent()
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     logging.getLogger("lightning.fabric").setLevel(logging.ERROR)
     os.environ["TOKENIZERS_PARALLELISM"] = "true"
@@ -72,6 +75,18 @@ def work(job: Job, pipe: Connection, device: str, threads: int | None, seat: Sea
         case WeighJob():
             link.send(_weigh(job))
     pipe.close()
+
+
+def _end_with_parent() -> None:
+    """Have the kernel end this process when its driver is gone: one that hangs would not notice, and hold its trial's
+    folder for ever (Linux; prctl(2), PR_SET_PDEATHSIG).
+
+    Its parent is the fork server, which ends with the last process that could ask it for another: not this one.
+    """
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        os.close(forkserver._forkserver._forkserver_alive_fd)  # type: ignore[attr-defined]
+        forkserver._forkserver._forkserver_alive_fd = None  # type: ignore[attr-defined]
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
 
 
 def _train(job: TrialJob, link: PipeLink, device: str, threads: int | None, seat: Seat | None) -> Outcome | Exhausted:
