@@ -124,7 +124,7 @@ def _again(snapshot: Snapshot, found: list[Standing]) -> None:
             "first": [snapshot.record.find(one.first).value for one in found],
             "again": [one.mean for one in found],
             "seeds": [len(one.values) for one in found],
-            "best": [one.probability for one in found],
+            "best": [100 * one.probability for one in found],
             "word": ["leads" if i == 0 else "tie" if one.ties else "behind" for i, one in enumerate(found)],
         }
     )
@@ -133,7 +133,7 @@ def _again(snapshot: Snapshot, found: list[Standing]) -> None:
         "first": loss_column("First run", "why it was chosen, so it flatters"),
         "again": loss_column("Mean of the others", "of the seeds that followed"),
         "seeds": st.column_config.NumberColumn("Seeds", width="small"),
-        "best": st.column_config.ProgressColumn("Is the best of them", format="percent", min_value=0, max_value=1),
+        "best": st.column_config.ProgressColumn("Is the best of them", format="%.0f %%", min_value=0, max_value=100),
         "word": st.column_config.TextColumn(""),
     }
     top = found[0]

@@ -126,25 +126,16 @@ def _story(snapshot: Snapshot, trial: Any, row: Any) -> None:
                 st.badge("champion", icon=":material/trophy:", color="blue")
             st.text(trial.reason or "no reason recorded", width="stretch")
         when = f"Started {ago(trial.started)}" + (f", ended {ago(trial.ended)}" if trial.ended else "")
-        st.caption(f"{when} · study {plain(snapshot.name)} · seed {int(row['seed']) if pd.notna(row['seed']) else '–'}")
+        seed = int(row["seed"]) if pd.notna(row["seed"]) else "–"
+        st.caption(f"{when} · study {plain(snapshot.name)} · seed {seed} · {_place(snapshot, row)}")
     reached = int(row["reached"])
     budget = budget_at(snapshot.record, reached) if reached else "no milestone reached"
-    told = headline(snapshot.record, snapshot.frame, snapshot.noise)
-    gap = row["value"] - (float("nan") if told["best"] is None else told["best"])
-    if pd.isna(gap):
-        place = "not finished: not ranked at the full budget"
-    elif trial.number == told["best_number"]:
-        place = "the best of this study"
-    elif gap <= 0:
-        place = f"no better than trial {told['best_number']} when run again"
-    else:
-        place = f"{number(gap)} behind the best" + (", a tie" if gap <= snapshot.band else "")
     cards(
         [
             (
                 f"{snapshot.record.metric} @ {budget}",
                 number(row["last"] if pd.isna(row["value"]) else row["value"]),
-                place,
+                f"milestone {reached} of {snapshot.milestones}",
             ),
             ("Tokens", _si(row["tokens"]), f"{_si(row['steps'])} steps"),
             ("Training time", "–" if pd.isna(row["seconds"]) else duration(float(row["seconds"])), _speed(row)),
@@ -153,6 +144,19 @@ def _story(snapshot: Snapshot, trial: Any, row: Any) -> None:
             ("Generalization gap", _gap(trial.facts.get("generalization_gap")), "above training loss"),
         ]
     )
+
+
+def _place(snapshot: Snapshot, row: Any) -> str:
+    """Where it stands beside the one to ship."""
+    told = headline(snapshot.record, snapshot.frame, snapshot.noise)
+    if told["best"] is None or pd.isna(row["value"]):
+        return "not finished: not ranked at the full budget"
+    gap = row["value"] - told["best"]
+    if row.name == told["best_number"]:
+        return "the best of this study"
+    if gap <= 0:
+        return f"no better than trial {told['best_number']} when run again"
+    return f"{number(gap)} behind the best" + (", a tie" if gap <= snapshot.band else "")
 
 
 def _gap(value: Any) -> str:

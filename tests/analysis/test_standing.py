@@ -211,6 +211,8 @@ def test_what_another_study_spent_is_not_spent_here_and_stops_nothing() -> None:
     assert spent(mixed, "tokens").sum() == 6 * 400_000
     better = frame(study(*theirs, *own, trial(26, 1.5, facts={REPEAT: 0})))
     assert stale(better, SMALL) == 6
+    assert advice(mixed, SMALL) == "Gain below seed noise for 6 trials: stop, or repeat the top 3 with new seeds."
+    assert advice(better, SMALL).endswith("for 6 trials, and the best ran again: this search has done its work.")
 
 
 def test_the_header_names_the_one_to_ship() -> None:

@@ -195,5 +195,5 @@ def test_settings_that_were_run_again_stand_on_the_overview(browse: Open, tmp_pa
     assert "The best again, with new seeds" in words(app)
     table = next(one.value for one in app.dataframe if "again" in one.value.columns)
     assert table["seeds"].tolist() == [3, 3]
-    assert table["best"].sum() == pytest.approx(1)
+    assert table["best"].sum() == pytest.approx(100)
     assert "The trial to ship is" in words(app)

@@ -69,6 +69,8 @@ def advice(frame: pd.DataFrame, noise: Noise) -> str:
     since = stale(frame, noise)
     word = "assumed seed noise" if noise.assumed else "seed noise"
     if since >= max(NEEDED, round(0.2 * len(best))):
+        if frame["repeat"].any():
+            return f"Gain below {word} for {since} trials, and the best ran again: this search has done its work."
         top = min(3, int((states == "complete").sum()))
         return f"Gain below {word} for {since} trials: stop, or repeat the top {top} with new seeds."
     ago = "with the newest trial" if since == 0 else f"{since} {'trial' if since == 1 else 'trials'} ago"
