@@ -87,6 +87,8 @@ def test_it_is_examined_on_the_tokens_that_are_kept_whatever_became_of_the_text(
         missing = examine(checkpoint, bare, None, 1024)
         text.write_text(words)
         assert seen.failures == {}
+        package = [checkpoint / WEIGHTS, *corpora.glob("*/tokenizer*.json")]
+        assert seen.bytes == sum(path.stat().st_size for path in package)
         assert seen.val_loss == pytest.approx(loss, abs=0.01)  # it was trained in bf16
         assert "text" in missing.failures["reproduces"]
 

@@ -74,6 +74,8 @@ def examine(checkpoint: Path, corpora: Path, champion: Path | None, test_tokens:
     if trained is None:
         return told.evidence()
     told.known["parameters"] = _count(read_weights(checkpoint / WEIGHTS))
+    words = (corpora / str(trained.facts.get("data_fingerprint"))).glob("tokenizer*.json")
+    told.known["bytes"] += sum(path.stat().st_size for path in words)
     corpus = told.ask("reproduces", lambda: _corpus(trained, corpora))
     if corpus is None:
         told.failures["test"] = told.failures["reproduces"]
