@@ -14,7 +14,7 @@ import pandas as pd
 
 from tuner.analysis.store import Store, harmless
 from tuner.analysis.study.frame import budget_at, frame, milestones
-from tuner.analysis.study.importance import ENOUGH
+from tuner.analysis.study.importance import ENOUGH, witnesses
 from tuner.analysis.study.noise import Noise, study_noise, tie_band
 from tuner.spec.records import SIMULATED
 
@@ -47,7 +47,7 @@ class Reading:
 
     @property
     def complete(self) -> int:
-        return int(self.frame["value"].notna().sum())
+        return witnesses(self.frame)
 
     @property
     def simulated(self) -> int:
@@ -74,5 +74,5 @@ def read(url: str, name: str, runs: Path) -> Reading:
     store = Store(url)
     record = store.study(name)
     table = frame(record)
-    shares = store.importance(name) if int(table["value"].notna().sum()) >= ENOUGH else {}
+    shares = store.importance(name) if witnesses(table) >= ENOUGH else {}
     return Reading(record, table, study_noise(record), shares, harmless(url), runs, datetime.now(UTC))

@@ -16,7 +16,7 @@ from app.page import study_page, theme, unfinished
 from app.parts import data_behind, note, number, picture, short_names
 from app.source import Snapshot
 from tuner.analysis.study.edges import NEEDED, edges, narrowed
-from tuner.analysis.study.importance import ENOUGH, disagree, signs, way
+from tuner.analysis.study.importance import ENOUGH, disagree, signs, way, witnesses
 from tuner.analysis.study.ranking import by_path, leaderboard
 from tuner.analysis.trials.sampling import board_left_out
 from tuner.spec.dimensions.fields import write_point
@@ -34,7 +34,7 @@ def draw() -> None:
     if not paths:
         st.text("This study searches nothing: its space is empty, so all trials differ in their seed alone.")
         return
-    complete = int(snapshot.frame["value"].notna().sum())
+    complete = witnesses(snapshot.frame)
     shares = _shares(snapshot) if complete >= ENOUGH else {}
     order = [path for path in shares if path in paths] + [path for path in paths if path not in shares]
     left, right = st.columns(2)

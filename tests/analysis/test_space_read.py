@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from tuner.analysis.study.edges import edges, narrowed
 from tuner.analysis.study.failures import causes, region
 from tuner.analysis.study.frame import frame
-from tuner.analysis.study.importance import disagree, fanova, importance, signs
+from tuner.analysis.study.importance import disagree, fanova, importance, signs, witnesses
 from tuner.analysis.widen import widened
 from tuner.search.asktell import Search
-from tuner.search.history import StudyRecord
+from tuner.search.history import REPEAT, StudyRecord
 from tuner.search.store.storage import open_storage
 from tuner.spec.dimensions.dimension import ChoiceDim, FloatDim, IntDim
 from tuner.spec.dimensions.space import Space
@@ -136,6 +136,9 @@ def test_directions_come_from_rank_correlation() -> None:
     assert found["batch"] == "mixed"  # does not vary
     assert "optim.kind" not in found
     assert set(signs(frame(study(trial(0, 2.0)))).values()) == {"mixed"}
+    again = [trial(100 + n, 1.0, facts={REPEAT: 0}, optim_lr=1e-2) for n in range(9)]
+    assert signs(frame(study(*trials, *again))) == found
+    assert witnesses(frame(study(*trials, *again))) == len(trials)
 
 
 def test_two_methods_judge_a_real_store(tmp_path: Any) -> None:

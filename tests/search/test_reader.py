@@ -23,7 +23,7 @@ from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from tuner.search.asktell import Search
-from tuner.search.history import LATE_RUN, fanova_importance, parameter_importance, read_study
+from tuner.search.history import LATE_RUN, REPEAT, fanova_importance, parameter_importance, read_study
 from tuner.search.store import reader
 from tuner.search.store.address import MEMORY_URL
 from tuner.search.store.storage import open_storage
@@ -248,8 +248,15 @@ def test_importance_is_optunas_own() -> None:
     assert ours == theirs
     assert list(ours) == list(theirs)
     assert sum(ours.values()) == pytest.approx(1)
+    best = study.best_trial
+    again = create_trial(
+        params=best.params, distributions=best.distributions, value=best.value, user_attrs={REPEAT: best.number}
+    )
+    for _ in range(9):  # they were chosen for their value: no further witnesses for what they share
+        study.add_trial(again)
+    assert parameter_importance(storage, study.study_name) == ours
 
-    complete = [t for t in study.get_trials() if t.state is TrialState.COMPLETE]
+    complete = [t for t in study.get_trials() if t.state is TrialState.COMPLETE and not t.user_attrs]
     part = optuna.create_study()
     part.add_trials(complete)
     forest = optuna.importance.get_param_importances(part, evaluator=FanovaImportanceEvaluator(seed=0))

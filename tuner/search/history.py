@@ -35,6 +35,9 @@ FINISHED = ("complete", "pruned", "diverged")
 IMPORTED = "imported_from"
 """The fact of a trial that another study has run: ``study/number`` there. It takes nothing from a total."""
 
+REPEAT = "repeat_of"
+"""The fact of a trial that runs another's settings again: that other's number."""
+
 _WORDS = {
     TrialState.COMPLETE: "complete",
     TrialState.PRUNED: "pruned",
@@ -148,7 +151,8 @@ def read_study(storage: BaseStorage, name: str) -> StudyRecord:
 
 
 def parameter_importance(storage: BaseStorage, name: str) -> dict[str, float]:
-    """PED-ANOVA importance (arXiv 2304.10255) of each parameter, most important first; empty below 4 complete trials.
+    """PED-ANOVA importance (arXiv 2304.10255) of each parameter, most important first; empty below 4 complete trials
+    of the search.
 
     Raises:
         StoreError: as ``read_study``.
@@ -197,7 +201,9 @@ class _Reading:
     record: StudyRecord
 
     def complete(self) -> list[FrozenTrial]:
-        return [trial for trial in self.trials.values() if trial.state is TrialState.COMPLETE]
+        """Those that the search chose: repeats of the best are no further witnesses for them."""
+        found = (trial for trial in self.trials.values() if trial.state is TrialState.COMPLETE)
+        return [trial for trial in found if REPEAT not in trial.user_attrs]
 
 
 class _History:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
+from tuner.search.history import REPEAT as REPEAT  # of those who ask of repeats
 from tuner.search.history import RUNNING, StudyRecord, TrialRecord
 from tuner.spec.parts.scalars import digest
 from tuner.spec.records import Point, Value
@@ -29,10 +30,6 @@ Measured on char-Shakespeare at 4 x 128: 0.2 to 0.3 % of the loss; smaller budge
 
 TRUSTED = 4
 """Repeats beyond the first of each settings from which on a study's own deviation is believed alone."""
-
-
-REPEAT = "repeat_of"
-"""The fact of a trial that runs another's settings again: that other's number."""
 
 
 @dataclass(frozen=True)

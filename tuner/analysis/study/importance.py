@@ -47,12 +47,18 @@ def fanova(url: str, name: str, sample: int = 300) -> Importance:
     return Store(url).fanova(name, sample)
 
 
+def witnesses(frame: pd.DataFrame) -> int:
+    """Complete trials that the search chose: repeats of the best are no further ones."""
+    return int((frame["value"].notna() & ~frame["repeat"]).sum())
+
+
 def signs(frame: pd.DataFrame) -> dict[str, Sign]:
     """For each path of numbers: are ``lower`` or ``higher`` values better, or is it ``mixed`` (neither for certain)?
 
-    By Spearman's rank correlation with the value of complete trials; certain where it is further from 0 than 1.96
-    of its standard errors 1/sqrt(n-1) under independence. A best value in the middle is mixed.
+    By Spearman's rank correlation with the value of complete trials that are no repeats; certain where it is further
+    from 0 than 1.96 of its standard errors 1/sqrt(n-1) under independence. A best value in the middle is mixed.
     """
+    frame = frame[~frame["repeat"]]
     values = at_milestone(frame, None)
     found: dict[str, Sign] = {}
     for path in paths(frame):
