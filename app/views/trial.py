@@ -155,7 +155,7 @@ def _place(snapshot: Snapshot, row: Any) -> str:
     if row.name == told["best_number"]:
         return "the best of this study"
     if gap <= 0:
-        return f"no better than trial {told['best_number']} when run again"
+        return f"lower by no more than luck: run again, trial {told['best_number']} stood best"
     return f"{number(gap)} behind the best" + (", a tie" if gap <= snapshot.band else "")
 
 

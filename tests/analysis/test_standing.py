@@ -213,6 +213,12 @@ def test_what_another_study_spent_is_not_spent_here_and_stops_nothing() -> None:
     assert stale(better, SMALL) == 6
     assert advice(mixed, SMALL) == "Gain below seed noise for 6 trials: stop, or repeat the top 3 with new seeds."
     assert advice(better, SMALL).endswith("for 6 trials, and the best ran again: this search has done its work.")
+    again = [trial(26, None, state, facts={REPEAT: 0}) for state in ("running", "failed")]
+    said = [advice(frame(study(*theirs, *own, one)), SMALL) for one in again]
+    assert said[0].endswith("for 6 trials; the best is running again.")
+    assert "repeat the top 3" in said[1]
+    failed = [trial(30 + n, None, "failed") for n in range(8)]
+    assert advice(frame(study(*theirs, *failed)), SMALL).startswith("No trial of 8 came to a loss")
 
 
 def test_the_header_names_the_one_to_ship() -> None:
@@ -220,12 +226,9 @@ def test_the_header_names_the_one_to_ship() -> None:
                    trial(3, 1.94, seed=2, facts={REPEAT: 1}))  # fmt: skip
     told = headline(record, frame(record), SMALL)
     assert (told["best"], told["best_number"]) == (1.94, 3)
+    for value, best in ((1.93, 3), (1.5, 4)):  # the search goes on: within what luck explains, and beyond
+        later = study(*record.trials, trial(4, value, batch=16))
+        assert headline(later, frame(later), SMALL)["best_number"] == best
     low, high = expected_again(standings(record)[0], SMALL)
     assert (low + high) / 2 == pytest.approx(1.94)
     assert high - low == pytest.approx(2 * 1.96 * SMALL.deviation * 2**0.5)
-
-
-def test_none_that_was_chosen_is_a_word() -> None:
-    """One whose dimension was not active has no value there."""
-    record = study(trial(0, 2.0, optim_clip=None), trial(1, 2.1, optim_clip=1.0), trial(2, 2.2))
-    assert frame(record)["point.optim.clip"].tolist() == ["none", 1.0, None]

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from promotion_helpers import Bench, bench
 
+from tuner.promotion.candidate import Candidate
 from tuner.promotion.ceremony import Proposal
-from tuner.promotion.promote import Desk, take_back, way_back
+from tuner.promotion.promote import Desk, _promoted_as, take_back, way_back
 from tuner.run.control.apart import Apart
 from tuner.spec.disk import held, hold
 from tuner.spec.errors import PromotionError
@@ -30,7 +31,7 @@ def of_trial(place: Bench, trial: Path, seed: int, before: int | None, model: st
     """A proposal of a checkpoint that lies in ``trial``, and its package."""
     made, package = place.package(f"of-{seed}", seed, before)
     named = {**made.candidate, "model": model, "checkpoint": str(trial / "checkpoints" / "step-9")}
-    return replace(made, model=model, candidate=named), package
+    return replace(made, model=model, candidate=named, record=Candidate.read(named).record), package
 
 
 def stop(label: str) -> None:
@@ -69,3 +70,16 @@ def test_a_former_champion_that_was_deleted_in_mlflow_is_no_way_back(place: Benc
     client.delete_model_version("base", "1")
     with pytest.raises(PromotionError, match="no former champion; there is: none"):
         way_back(desk, "base", None)
+
+
+def test_a_model_made_anew_counts_from_one_again_and_is_not_taken_for_the_former(
+    place: Bench, desk: Desk, tmp_path: Path
+) -> None:
+    first, package = of_trial(place, tmp_path / "1", 1, None)
+    place.ceremony().promote(first, package)
+    assert _promoted_as(desk, Candidate.read(first.candidate)) == 1
+    connect(place.uri).delete_registered_model("base")
+    assert place.ceremony().promote(*of_trial(place, tmp_path / "2", 2, None)) == 1
+    assert _promoted_as(desk, Candidate.read(first.candidate)) is None
+    assert place.ceremony().promote(*of_trial(place, tmp_path / "3", 3, 1)) == 2
+    assert way_back(desk, "base", None).to == 1

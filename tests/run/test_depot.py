@@ -13,7 +13,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from tuner.run.hands.cluster.depot import Depot
-from tuner.run.hands.cluster.slot import Place, Slot
+from tuner.run.hands.cluster.slot import Place, Slot, _scratch
 from tuner.run.hands.link import TrialJob
 from tuner.spec.errors import TunerError
 from tuner.spec.records import Outcome, State
@@ -174,3 +174,17 @@ def test_a_slot_without_its_depot_says_so_and_the_trial_can_go_on(
     assert "the depot could not be used" in event.message.reason
     assert event.message.reason.endswith("(no route to host)")
     assert slot.hear(0) == [event]  # until it is known to have arrived
+
+
+def test_what_slots_have_left_that_were_ended_goes_and_what_others_use_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The place may be shared between nodes, and there no process is known by its number."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    mine = _scratch("study")
+    gone = mine.with_name(f"{mine.name.rpartition('-')[0]}-{2**22 + 1}")
+    elsewhere = mine.with_name(f"study-another.1-{2**22 + 1}")
+    for folder in (mine, gone, elsewhere):
+        (folder / "7").mkdir(parents=True)
+    assert _scratch("study") == mine
+    assert [(folder / "7").exists() for folder in (mine, gone, elsewhere)] == [True, False, True]

@@ -18,9 +18,10 @@ from study_helpers import Hook, drive, record, results, yaml
 
 from tuner.run.driver import Ending
 from tuner.run.fitting import Fitting
-from tuner.run.hands import local
+from tuner.run.hands import limits
+from tuner.run.hands.limits import cores, memory_kills
 from tuner.run.hands.link import DataJob, DevicesJob
-from tuner.run.hands.local import SPINS, LocalWorkers, cores, devices, memory_kills, plan_slots, warm_up
+from tuner.run.hands.local import SPINS, LocalWorkers, devices, plan_slots, warm_up
 from tuner.run.hands.once import call
 from tuner.spec.disk import bytes_in
 from tuner.spec.errors import DataError, StudyStoppedError
@@ -64,20 +65,26 @@ def test_threads_that_wait_soon_sleep_unless_the_user_says_how(monkeypatch: pyte
 def test_a_container_may_use_as_many_cores_as_its_share_of_their_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: str, most: int | None
 ) -> None:
-    one, two = tmp_path / "cpu.max", (tmp_path / "cpu.cfs_quota_us", tmp_path / "cpu.cfs_period_us")
+    inner, first = tmp_path / "slice" / "job", tmp_path / "cpu"
+    inner.mkdir(parents=True)
+    first.mkdir()
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(8)))
-    one.write_text(told + "\n")
-    monkeypatch.setattr(local, "QUOTAS", ((str(one), str(one)), (str(two[0]), str(two[1]))))
-    assert cores() == (most or 8)
-    one.unlink()
-    for path, word in zip(two, told.split(), strict=False):
-        path.write_text(word + "\n")
+    monkeypatch.setattr(limits, "GROUPS", tmp_path)
+    monkeypatch.setattr(limits, "GROUP", inner)
+    (inner / "cpu.max").write_text("700000 100000\n")
+    assert cores() == 7
+    (inner.parent / "cpu.max").write_text(told + "\n")  # the smallest of those around it
+    assert cores() == (most or 7)
+    (inner.parent / "cpu.max").unlink()
+    (inner / "cpu.max").unlink()
+    for name, word in zip(("cpu.cfs_quota_us", "cpu.cfs_period_us"), told.split(), strict=False):
+        (first / name).write_text(word + "\n")
     assert cores() == (most or 8)
 
 
 def test_kills_by_memory_are_those_of_ones_own_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "memory.events").write_text("low 0\noom 9\noom_kill 3\noom_group_kill 0\n")
-    monkeypatch.setattr(local, "_GROUP", tmp_path)
+    monkeypatch.setattr(limits, "GROUP", tmp_path)
     assert memory_kills() == 3
     (tmp_path / "memory.events").unlink()
     assert memory_kills() >= 0
@@ -204,6 +211,24 @@ os.kill(pid, signal.SIGSTOP)
 print(pid, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
+
+
+def test_what_ends_the_whole_group_leaves_the_fork_server_and_its_workers_alone(text: str, tmp_path: Path) -> None:
+    """SIGTERM, as a batch system sends it to all; what it means is the driver's business."""
+    told: list[int] = []
+
+    def act(number: int, reached: int) -> None:
+        if not told:
+            told.append(psutil.Process(hands.pids()[number]).ppid())
+            for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                os.kill(told[0], signum)
+
+    hook = Hook(act)
+    driver, hands = drive(text, tmp_path, hook)
+    assert driver.run() is Ending.COMPLETE
+    assert told
+    assert psutil.Process(told[0]).status() != psutil.STATUS_ZOMBIE
+    assert not any("last checkpoint" in sentence for sentence in hook.said)
 
 
 @pytest.mark.long

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from tuner.bench.lab import Case, Measured, fresh, prepare, run_study, settle, small_study, workplace
-from tuner.run.hands.local import cores
+from tuner.run.hands.limits import cores
 from tuner.tracking.base import NullTracker
 
 SMALL = Case(depth=2, width=64, batch=16, context=64, steps=150)

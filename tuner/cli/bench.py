@@ -29,7 +29,7 @@ def bench_trial(
     """A whole trial, with tracking, milestones and checkpoints, against the same model in a bare PyTorch loop."""
     from tuner.bench.lab import Case
     from tuner.bench.trial import compare_trial
-    from tuner.run.hands.local import cores
+    from tuner.run.hands.limits import cores
 
     with errors_as_sentences():
         compare_trial(Case(depth, width, batch, context, steps), pairs, optim, threads or cores())
@@ -59,7 +59,7 @@ def bench_overfit(
 ) -> None:
     """Dropout, weight decay, label smoothing and each augmentation on a text that a model can learn by heart."""
     from tuner.bench.learning.overfit import compare_options
-    from tuner.run.hands.local import cores
+    from tuner.run.hands.limits import cores
 
     with errors_as_sentences():
         compare_options(text.absolute(), kilobytes, epochs, seeds, cores())

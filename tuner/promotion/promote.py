@@ -8,6 +8,7 @@ import getpass
 import os
 import socket
 import tempfile
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -201,9 +202,9 @@ def way_back(desk: Desk, model: str, to: int | None) -> Return:
     if pending := desk.ceremony.pending(model):
         raise PromotionError(f"'{model}': {pending.sentence}.")
     done = (entry.after for entry in reversed(history) if entry.stage is Stage.DONE)
-    there = {one.number for one in desk.registry.versions(model)}
+    there = {one.number: one.record for one in desk.registry.versions(model)}
     former = list(dict.fromkeys(version for version in done if version is not None))
-    others = [version for version in former if version != now and version in there]
+    others = [one for one in former if one != now and _is_there(there, one, announced(history, one))]
     version = to if to is not None else next(iter(others), None)
     if version is None or version not in (now, *others):
         known = ", ".join(map(str, sorted(others))) or "none"
@@ -216,6 +217,11 @@ def way_back(desk: Desk, model: str, to: int | None) -> Return:
     told = announced(history, version)
     assert told is not None  # it was champion, so it was begun
     return Return(model, now, version, told)
+
+
+def _is_there(there: Mapping[int, str | None], version: int, told: Entry | None) -> bool:
+    """Is the version in the registry, and the one that was announced? A model made anew counts from 1 again."""
+    return version in there and told is not None and there[version] in (None, told.record)
 
 
 def rollback(desk: Desk, back: Return, reason: str) -> None:
@@ -255,7 +261,8 @@ def _promoted_as(desk: Desk, candidate: Candidate) -> int | None:
     """The version under which this very record was champion before; None where it never was, or that is deleted."""
     history = desk.ledger.history(candidate.model)
     done = [e.after for e in reversed(history) if e.stage is Stage.DONE and e.record == candidate.record]
-    there = {one.number for one in desk.registry.versions(candidate.model)} if done else set()
+    versions = desk.registry.versions(candidate.model) if done else []
+    there = {one.number for one in versions if one.record in (None, candidate.record)}
     return next((version for version in done if version in there), None)
 
 

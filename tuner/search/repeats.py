@@ -54,6 +54,8 @@ class Standing:
     """That it is the best of those repeated."""
     ties: bool
     """Whether it may be as good as the first of them, seeds being what they are."""
+    fresh: int
+    """Values that the mean is of."""
 
 
 def family(point: Point) -> str:
@@ -152,8 +154,7 @@ def standings(record: StudyRecord, draws: int = 20_000) -> list[Standing]:
     found = _repeated(record)
     if not found:
         return []
-    measured, freedom = pooled(values for values in families(record).values() if len(values) > 1)
-    spread = deviation(None, measured, freedom, found[0][0])
+    spread = _spread(record, found[0][0])
     errors = [spread / count**0.5 for _, count, _, _ in found]
     chances = _chances([mean for mean, *_ in found], errors, draws)
     return [
@@ -164,18 +165,32 @@ def standings(record: StudyRecord, draws: int = 20_000) -> list[Standing]:
             mean,
             chance,
             mean - found[0][0] <= 1.96 * (error**2 + errors[0] ** 2) ** 0.5,
+            count,
         )
-        for (mean, _, first, trials), error, chance in zip(found, errors, chances, strict=True)
+        for (mean, count, first, trials), error, chance in zip(found, errors, chances, strict=True)
     ]
 
 
 def winner(record: StudyRecord) -> TrialRecord | None:
-    """The trial to ship: of the settings that stood best when run again, the one with the lowest value; where nothing
-    was repeated the best complete one, None without any.
+    """The trial to ship: of the settings that stood best when run again, the one with the lowest value, unless the
+    search has gone on since and come to one that lies below them by more than luck; where nothing was repeated the best
+    complete one, None without any.
     """
-    if again := _repeated(record):
-        return min(again[0][3], key=lambda trial: trial.order)
-    return next((trial for trial in record.ranked() if trial.value is not None), None)
+    best = next((trial for trial in record.ranked() if trial.value is not None), None)
+    if best is None or not (again := _repeated(record)):
+        return best
+    mean, count, _, trials = again[0]
+    least = mean - 1.96 * _spread(record, mean) * (1 + 1 / count) ** 0.5
+    last = max(trial.number for trial in record.trials if REPEAT in trial.facts)
+    if best.number > last and best.value is not None and best.value < least:
+        return best
+    return min(trials, key=lambda trial: trial.order)
+
+
+def _spread(record: StudyRecord, near: float) -> float:
+    """How far seeds deviate, where losses are about ``near``."""
+    measured, freedom = pooled(values for values in families(record).values() if len(values) > 1)
+    return deviation(None, measured, freedom, near)
 
 
 def _repeated(record: StudyRecord) -> list[tuple[float, int, TrialRecord, list[TrialRecord]]]:

@@ -42,8 +42,7 @@ def frame(record: StudyRecord) -> pd.DataFrame:
     ``steps``, ``parameters``, ``seed``, ``latency_ms`` (a generated token), ``bytes`` (the weights; float, NaN
     unknown), ``started``, ``ended`` (datetime64, NaT unknown), ``run``, ``checkpoint`` (str or None), ``imported``
     (bool: of another study, which it cost), ``repeat`` (bool: of the best, once the search had ended);
-    ``point.<path>`` for each searched path, numbers where all its values are numbers, missing where inactive, the word
-    ``none`` where that was chosen;
+    ``point.<path>`` for each searched path, numbers where all its values are numbers, missing where inactive;
     ``m.<k>`` (float, NaN where not reached) for each milestone 1 .. K.
 
     ``attrs`` holds ``milestones`` (K) and ``budget`` (of a trial, as text), for words about them.
@@ -67,7 +66,7 @@ def frame(record: StudyRecord) -> pd.DataFrame:
         "repeat": np.array([REPEAT in trial.facts for trial in trials], dtype=bool),
     }
     for path in dict.fromkeys([*record.spec["space"], *(path for trial in trials for path in trial.point)]):
-        columns[POINT + path] = _settings([_chosen(trial, path) for trial in trials])
+        columns[POINT + path] = _settings([trial.point.get(path) for trial in trials])
     shares = pd.DataFrame(at, columns=[f"{MILESTONE}{k + 1}" for k in range(at.shape[1])])
     table = pd.concat([pd.DataFrame(columns), shares], axis=1)
     table.attrs = {"milestones": at.shape[1], "budget": str(_budget(record))}
@@ -126,11 +125,6 @@ def _numbers(values: Iterable[Value]) -> np.ndarray:
         for value in values
     ]
     return np.array(found, dtype=np.float64)
-
-
-def _chosen(trial: TrialRecord, path: str) -> Value:
-    """What the trial has there; none that was chosen is a word, as none because it is inactive is no value."""
-    return words.setting(None) if path in trial.point and trial.point[path] is None else trial.point.get(path)
 
 
 def _settings(values: Sequence[Value]) -> pd.Series | np.ndarray:

@@ -21,7 +21,7 @@ def expected_again(one: Standing, noise: Noise) -> tuple[float, float]:
     """Where settings that ran again would land with yet another seed, 95 times of 100: around the mean of the seeds
     that followed, as sure as that is.
     """
-    reach = Z * noise.deviation * (1 + 1 / (len(one.values) - 1)) ** 0.5
+    reach = Z * noise.deviation * (1 + 1 / one.fresh) ** 0.5
     return one.mean - reach, one.mean + reach
 
 

@@ -59,9 +59,9 @@ def stale(frame: pd.DataFrame, noise: Noise) -> int:
 def advice(frame: pd.DataFrame, noise: Noise) -> str:
     """One sentence: too little to judge, go on, or stop."""
     states = frame["state"]
-    own = frame[frame["ended"].notna() & ~frame["imported"]]
-    best, finished = _best(frame), int((own["state"].isin(FINISHED) & ~own["repeat"]).sum())
-    if len(own) and not len(best):
+    own = frame[frame["ended"].notna() & ~frame["imported"] & ~frame["repeat"]]
+    best, finished = _best(frame), int(own["state"].isin(FINISHED).sum())
+    if len(own) and not finished:
         return f"No trial of {len(own)} came to a loss: look at the causes first."
     if finished < NEEDED or math.isnan(best[-1]):
         complete = int((own["state"] == "complete").sum())
@@ -69,7 +69,9 @@ def advice(frame: pd.DataFrame, noise: Noise) -> str:
     since = stale(frame, noise)
     word = "assumed seed noise" if noise.assumed else "seed noise"
     if since >= max(NEEDED, round(0.2 * len(best))):
-        if frame["repeat"].any():
+        if (frame["repeat"] & (states == "running")).any():
+            return f"Gain below {word} for {since} trials; the best is running again."
+        if (frame["repeat"] & (states == "complete")).any():
             return f"Gain below {word} for {since} trials, and the best ran again: this search has done its work."
         top = min(3, int((states == "complete").sum()))
         return f"Gain below {word} for {since} trials: stop, or repeat the top {top} with new seeds."

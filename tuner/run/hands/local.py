@@ -5,7 +5,6 @@ Starting, hearing and ending processes only; what a trial's messages mean is the
 from __future__ import annotations
 
 import contextlib
-import math
 import multiprocessing
 import os
 import shutil
@@ -13,11 +12,12 @@ import signal
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from multiprocessing import connection, forkserver
+from multiprocessing import connection, forkserver, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+from tuner.run.hands.limits import cores, memory_kills
 from tuner.run.hands.link import DevicesJob, Exhausted, Interrupt, Message, TrialJob
 from tuner.run.hands.worker import PRELOAD, work
 from tuner.run.hands.workers import Died, Event
@@ -25,13 +25,6 @@ from tuner.spec.errors import TunerError
 from tuner.spec.records import Outcome, Seat, State, Verdict
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-
-
-QUOTAS = (
-    ("/sys/fs/cgroup/cpu.max", "/sys/fs/cgroup/cpu.max"),
-    ("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us"),
-)
-"""Where a container says how much of the processors' time it may have: microseconds, and of how many (cgroups 2, 1)."""
 
 SPINS = "10000"
 """Rounds that one of torch's threads waits for the others before it sleeps (libgomp's GOMP_SPINCOUNT). Left to itself
@@ -45,19 +38,9 @@ def warm_up() -> None:
     if "OMP_WAIT_POLICY" not in os.environ:  # the user's own word
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
     _CONTEXT.set_forkserver_preload(PRELOAD)
+    resource_tracker.ensure_running()  # which the server would start, and be deaf no longer
     with deaf():
         forkserver.ensure_running()
-
-
-def cores() -> int:
-    """CPU cores this process may use, by its affinity and by what its container may have of the processors' time."""
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    for quota, period in QUOTAS:
-        with contextlib.suppress(OSError, ValueError, IndexError):  # "max", or no such group
-            told = [word for place in dict.fromkeys((quota, period)) for word in Path(place).read_text().split()]
-            if int(told[0]) > 0:
-                count = min(count, max(1, math.ceil(int(told[0]) / int(told[1]))))
-    return count
 
 
 @contextlib.contextmanager
@@ -235,30 +218,6 @@ def _bury(member: _Member) -> None:
         member.process.join()
     member.pipe.close()
     member.process.close()
-
-
-def memory_kills() -> int:
-    """How often the kernel has ended a process for want of memory, of those in this one's group, or where it does not
-    say that, of this machine; 0 where it does not say (Linux).
-    """
-    for place in (_GROUP / "memory.events", Path("/proc/vmstat")):
-        with contextlib.suppress(OSError):
-            for line in place.read_text().splitlines():
-                if line.startswith("oom_kill "):
-                    return int(line.split()[1])
-    return 0
-
-
-def _group() -> Path:
-    """The folder of this process's control group (version 2)."""
-    mine = ""
-    with contextlib.suppress(OSError):
-        told = Path("/proc/self/cgroup").read_text().splitlines()
-        mine = next((line.removeprefix("0::/") for line in told if line.startswith("0::/")), "")
-    return Path("/sys/fs/cgroup") / mine
-
-
-_GROUP = _group()
 
 
 def devices() -> dict[str, str]:

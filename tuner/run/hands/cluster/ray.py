@@ -23,8 +23,8 @@ from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayActorErro
 
 from tuner.run.hands.cluster.depot import Depot
 from tuner.run.hands.cluster.slot import TURN, Kill, Order, Place, Slot, away
+from tuner.run.hands.limits import cores
 from tuner.run.hands.link import Alive, Exhausted, Interrupt, TrialJob
-from tuner.run.hands.local import cores
 from tuner.run.hands.workers import Died, Event
 from tuner.spec.errors import TunerError
 from tuner.spec.parts.settings import ResourceSettings
@@ -253,7 +253,7 @@ class RayWorkers:
                 self._hired.remove(hired)
                 ray.kill(hired.actor)
                 waited = Outcome(State.INTERRUPTED, "it waited for room in the cluster")
-                self._told.append(Event(hired.job.number, waited))
+                self._told.append(self._fetched(hired.job, Event(hired.job.number, waited)))
 
     def kill(self, number: int | None = None) -> None:
         for hired in self._of(number):

@@ -5,7 +5,9 @@ It obeys orders and tells what happened, each once; what that means is the drive
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
+import secrets
 import socket
 import sys
 import tempfile
@@ -142,13 +144,19 @@ class Slot:
 
 
 def _scratch(study: str) -> Path:
-    """A folder of this user's on this node, of this process alone: TMPDIR says where. Those of processes that are gone
-    are removed: they were ended without a word.
+    """A folder of this user's on this node, of this process alone: TMPDIR says where. Those of this node's processes
+    that are gone are removed: they were ended without a word. Others see the folder where it is shared, and none of
+    our processes.
     """
-    place = Path(tempfile.gettempdir()) / f"tuner-{os.getuid()}" / f"{study}-{os.getpid()}"
-    for other in place.parent.glob("*-*") if Path("/proc/self").exists() else ():
+    root = Path(tempfile.gettempdir()) / f"tuner-{os.getuid()}"
+    try:
+        here = f"{socket.gethostname()}.{Path('/proc/self/ns/pid').stat().st_ino}"
+    except OSError:  # no Linux: nobody is known to be gone
+        here = f"{socket.gethostname()}.{secrets.token_hex(4)}"
+    for other in root.glob(f"*-{glob.escape(here)}-*"):
         if (pid := other.name.rpartition("-")[2]).isdigit() and not Path(f"/proc/{pid}").exists():
             rmtree(other, ignore_errors=True)
+    place = root / f"{study}-{here}-{os.getpid()}"
     place.mkdir(parents=True, exist_ok=True)
     return place
 
