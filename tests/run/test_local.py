@@ -195,11 +195,13 @@ def test_a_disk_cap_has_one_trial_wait_for_the_other_and_is_never_exceeded(text:
 
 
 _DRIVER = """
-import os, signal, sys
+import os, signal, sys, time
 from pathlib import Path
+import psutil
 from tuner.run.hands.link import TrialJob
 from tuner.run.hands.local import LocalWorkers
-from tuner.spec.records import Started
+from tuner.run.hands.workers import Died
+from tuner.spec.records import Measurement, Outcome, Started, Verdict
 from tuner.spec.trial import TrialSpec
 hands, here = LocalWorkers(["cpu"], 1), Path(sys.argv[1])
 spec = TrialSpec.model_validate_json(sys.argv[2])
@@ -207,42 +209,51 @@ hands.start(TrialJob(0, spec, 4, here / "0", here / "corpora", "test"))
 while not any(isinstance(event.message, Started) for event in hands.wait(1)):
     pass
 (pid,) = hands.pids().values()
+"""
+
+_HANGS = """
 os.kill(pid, signal.SIGSTOP)
 print(pid, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
+_SIGNALLED = """
+for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    os.kill(psutil.Process(pid).ppid(), signum)
+time.sleep(1)
+hands.interrupt()
+while hands.pids():
+    for event in hands.wait(1):
+        if isinstance(event.message, Measurement) and event.message.milestone is not None:
+            hands.answer(0, Verdict.CONTINUE)
+        elif isinstance(event.message, Died | Outcome):
+            print(type(event.message).__name__)
+"""
 
-def test_what_ends_the_whole_group_leaves_the_fork_server_and_its_workers_alone(text: str, tmp_path: Path) -> None:
-    """SIGTERM, as a batch system sends it to all; what it means is the driver's business."""
-    told: list[int] = []
 
-    def act(number: int, reached: int) -> None:
-        if not told:
-            told.append(psutil.Process(hands.pids()[number]).ppid())
-            for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-                os.kill(told[0], signum)
-
-    hook = Hook(act)
-    driver, hands = drive(text, tmp_path, hook)
-    assert driver.run() is Ending.COMPLETE
-    assert told
-    assert psutil.Process(told[0]).status() != psutil.STATUS_ZOMBIE
-    assert not any("last checkpoint" in sentence for sentence in hook.said)
+def told_by(folder: Path, text: str, rest: str) -> str:
+    """What a driver of its own process, whose trial has started, says that does the ``rest``."""
+    told = folder / "told"
+    words = [sys.executable, "-c", _DRIVER + rest, folder, parse(text).trial.model_dump_json()]
+    with told.open("w") as out:  # a pipe would be held open by the worker
+        subprocess.run(words, stdout=out, timeout=100)
+    return told.read_text().strip()
 
 
 @pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel is asked for it")
 def test_a_worker_that_hangs_ends_with_its_driver(text: str, tmp_path: Path) -> None:
-    spec = parse(text).trial.model_dump_json()
-    told = tmp_path / "pid"
-    with told.open("w") as out:  # a pipe would be held open by the worker
-        subprocess.run([sys.executable, "-c", _DRIVER, tmp_path, spec], stdout=out, timeout=100)
-    pid = int(told.read_text())
+    pid = int(told_by(tmp_path, text, _HANGS))
     deadline = time.monotonic() + 10
     while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
         assert time.monotonic() < deadline
         time.sleep(0.1)
+
+
+@pytest.mark.long
+def test_what_ends_the_whole_group_leaves_the_fork_server_and_its_workers_alone(text: str, tmp_path: Path) -> None:
+    """SIGTERM, as a batch system sends it to all; what it means is the driver's business."""
+    assert told_by(tmp_path, text, _SIGNALLED) == "Outcome"
 
 
 def test_a_data_job_answers_with_the_corpus_or_with_the_mistake(tmp_path: Path, text_file: Path) -> None:
