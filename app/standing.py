@@ -14,7 +14,7 @@ from app.looks import number
 from tuner.analysis.study.frame import budget_at, milestones
 from tuner.analysis.study.live import headline
 from tuner.analysis.study.noise import Noise, expected_again, expected_on_rerun, standings, tie_band
-from tuner.analysis.study.progress import gain_recent, spent
+from tuner.analysis.study.progress import advice, gain_recent, spent
 from tuner.analysis.words import count, duration
 
 
@@ -25,6 +25,11 @@ class Told(NamedTuple):
     value: str
     basis: str
     why: str
+
+
+def advised(record: Any, frame: pd.DataFrame, noise: Noise) -> str:
+    """Go on, or stop; nothing where two objectives are weighed: the loss alone does not say whether it still pays."""
+    return "" if record.spec["study"].get("against") else advice(frame, noise)
 
 
 def standing(record: Any, frame: pd.DataFrame, noise: Noise) -> list[Told]:

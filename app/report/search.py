@@ -11,11 +11,11 @@ from app.looks import LOOKS, look, number, short_names
 from app.report.html import Html, box, code, many, paragraphs, section, tag, two
 from app.report.picture import HALF, figure
 from app.report.read import Reading
-from app.standing import standing
+from app.standing import advised, standing
 from tuner.analysis.study.edges import edges, narrowed
 from tuner.analysis.study.frame import budget_at, paths
 from tuner.analysis.study.importance import ENOUGH, signs, way
-from tuner.analysis.study.progress import advice, best_so_far, funnel
+from tuner.analysis.study.progress import best_so_far, funnel
 from tuner.analysis.study.ranking import by_path, leaderboard
 from tuner.analysis.trials.sampling import board_left_out, history_left_out
 
@@ -39,7 +39,7 @@ def overview(reading: Reading) -> Html:
     frame = reading.frame
     if frame.empty:
         return section(title, question, tag("p", "No trial has started yet."))
-    sentence = "" if reading.record.spec["study"].get("against") else advice(frame, reading.noise)
+    sentence = advised(reading.record, frame, reading.noise)
     return section(
         title,
         question,

@@ -15,10 +15,10 @@ from app.dialogs import control
 from app.page import study_page, theme, unfinished
 from app.parts import cards, command, data_behind, loss_column, number, picture
 from app.source import Snapshot
-from app.standing import standing
+from app.standing import advised, standing
 from tuner.analysis.study.frame import budget_at
 from tuner.analysis.study.noise import Standing, standings
-from tuner.analysis.study.progress import Axis, advice, best_so_far, funnel
+from tuner.analysis.study.progress import Axis, best_so_far, funnel
 from tuner.analysis.trials.sampling import history_left_out
 
 TRIAL = str(Path(__file__).with_name("trial.py"))
@@ -54,8 +54,7 @@ def _numbers(snapshot: Snapshot) -> None:
     """The five numbers, each with its basis, and the advice that follows."""
     frame, noise = snapshot.frame, snapshot.noise
     cards(standing(snapshot.record, frame, noise))
-    # where two objectives are weighed, the loss alone does not say whether the search still pays
-    sentence = "" if snapshot.record.spec["study"].get("against") else advice(frame, noise)
+    sentence = advised(snapshot.record, frame, noise)
     if sentence:
         with st.container(border=True, horizontal=True, vertical_alignment="center", wrap=False, gap="small"):
             st.markdown(":material/lightbulb:", width="content")
